@@ -1,0 +1,72 @@
+"""What the entry points share: flags, error sentences, the last line of standard output."""
+
+import json
+import sys
+from collections.abc import Callable
+
+import jax
+from absl import app, flags, logging
+
+from lcode import data, runs
+from lcode.errors import InputError
+from lcode.progress import print_table
+
+FLAGS = flags.FLAGS
+
+
+def define_sitting_flags() -> None:
+  flags.DEFINE_string('data_dir', None, 'directory of TFDS directories; default: where TFDS keeps its own')
+  flags.DEFINE_integer('devices', None, 'how many devices; default: all accelerators, or as suits a CPU')
+
+
+def sitting(max_steps: int | None = None) -> runs.Sitting:
+  if max_steps is not None and max_steps < 1:
+    raise InputError(f'--max_steps={max_steps} is too small: it must be at least 1.')
+  return runs.Sitting(FLAGS.data_dir, FLAGS.devices, max_steps)
+
+
+def run(main: Callable[[], dict | None]) -> None:
+  """Runs `main` with parsed flags; its record is the last line of standard output, its errors one sentence."""
+
+  def parse(argv):
+    try:
+      rest = FLAGS(argv)[1:]
+    except flags.Error as error:
+      _fail(' '.join(str(error).split()) + '.')
+    if rest:
+      _fail(f'{rest[0]!r} is no flag: write --name=value, and see --help.')
+    return argv[:1]
+
+  def wrapped(_):
+    logging.set_verbosity(logging.WARNING)  # Orbax tells of every file at INFO
+    jax.config.update('jax_compilation_cache_dir', str(data.cache_dir() / 'jax'))
+    try:
+      record = main()
+    except InputError as error:
+      _fail(str(error))
+    if record is not None:
+      print(json.dumps(record, default=float), flush=True)
+
+  app.run(wrapped, flags_parser=parse)
+
+
+def show(record: dict) -> None:
+  """The table of a code's figures, on standard error."""
+  config = record['config']
+
+  def percent(figures, name):
+    low, high = figures[f'{name}_interval']
+    return f'{100 * figures[name]:.2f} ({100 * low:.1f} to {100 * high:.1f})'
+
+  rows = [[f'query {row["position"] + 1} of {config["k"]} missing', percent(row, 'reconstruction_accuracy'),
+           percent(row, 'degraded_accuracy')] for row in record['positions']]
+  rows.append(['any query missing', percent(record, 'reconstruction_accuracy'), percent(record, 'degraded_accuracy')])
+  rows.append(['default answer (no code)', '', percent(record, 'default_accuracy')])
+  rows.append(['deployed, nothing missing', '', percent(record, 'available_accuracy')])
+  title = f'{config["dataset"]}, {config["base_model"]}, k={config["k"]}, r={config["r"]}: % of test units (95 %)'
+  print_table(title, ['', 'reconstruction accuracy', 'degraded accuracy'], rows)
+
+
+def _fail(sentence: str) -> None:
+  print(f'error: {sentence}', file=sys.stderr)
+  sys.exit(1)

@@ -1,0 +1,27 @@
+"""Evaluates the best parameters of a train_code workdir on the test split, each erased position apart.
+
+  python -m experiments.evaluate --workdir=runs/a                         # some seconds
+"""
+
+from absl import flags
+
+from experiments import common
+from lcode import runs
+
+FLAGS = flags.FLAGS
+
+
+def define_flags():
+  flags.DEFINE_string('workdir', 'runs/code', 'a workdir of train_code')
+  common.define_sitting_flags()
+
+
+def main():
+  trained = runs.evaluate_code(FLAGS.workdir, common.sitting())
+  common.show(trained.record)
+  return trained.record
+
+
+if __name__ == '__main__':
+  define_flags()
+  common.run(main)

@@ -1,0 +1,35 @@
+"""Trains a base model F, the one that codes are later trained over.
+
+  python -m experiments.train_base --dataset=fashion_mnist --base_model=mlp --workdir=runs/fashion-mlp
+
+Base-MLP takes about 20 s on two CPU cores and reaches about 98 % on MNIST and 89.5 % on Fashion-MNIST.
+Stopped and started again with the same command, it goes on where it was.
+"""
+
+from absl import flags
+
+from experiments import common
+from lcode import runs
+
+FLAGS = flags.FLAGS
+
+
+def define_flags():
+  flags.DEFINE_string('dataset', 'digits', 'digits, mnist, fashion_mnist or cifar10')
+  flags.DEFINE_string('base_model', 'mlp', 'logistic, mlp or resnet18')
+  flags.DEFINE_integer('epochs', None, 'default: the recipe\'s for the model and data set')
+  flags.DEFINE_integer('batch_size', None, 'images a step, over all devices; default: the recipe\'s')
+  flags.DEFINE_integer('seed', 0, 'of initial weights, order and augmentation')
+  flags.DEFINE_integer('max_steps', None, 'stop early')
+  flags.DEFINE_string('workdir', 'runs/base', 'where checkpoints, records and events go')
+  common.define_sitting_flags()
+
+
+def main():
+  config = runs.BaseConfig(FLAGS.dataset, FLAGS.base_model, FLAGS.epochs, FLAGS.batch_size, FLAGS.seed)
+  return runs.train_base(config, FLAGS.workdir, common.sitting(FLAGS.max_steps))[1]
+
+
+if __name__ == '__main__':
+  define_flags()
+  common.run(main)

@@ -1,0 +1,178 @@
+"""Images as uint8 arrays, their grouping into batches, and what turns them into queries on the device."""
+
+import dataclasses
+import hashlib
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lcode.errors import InputError, one_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+  """What is fixed about a data set: its scale to [0, 1], normalisation, validation split and augmentation."""
+
+  validation: int                  # images of the training split held out: its last ones
+  scale: float = 255.0
+  mean: tuple[float, ...] = (0.0,)
+  std: tuple[float, ...] = (1.0,)
+  augment: bool = False            # random crop (pad 4) and flip
+
+
+SPECS = {
+    'digits': Spec(validation=137, scale=16.0),
+    'mnist': Spec(validation=5000),
+    'fashion_mnist': Spec(validation=5000),
+    'cifar10': Spec(validation=5000, mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010), augment=True),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Arrays:
+  """One split: images uint8[N, H, W, c], labels int32[N]."""
+
+  images: np.ndarray
+  labels: np.ndarray
+
+  def __len__(self):
+    return len(self.images)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+  """The three splits of a data set; `source` is the SHA-256 of what they were read from."""
+
+  name: str
+  spec: Spec
+  train: Arrays
+  validation: Arrays
+  test: Arrays
+  num_classes: int
+  source: str
+
+  @property
+  def image_shape(self) -> tuple[int, ...]:
+    return self.train.images.shape[1:]
+
+
+def load(name: str, data_dir: str | None = None) -> Dataset:
+  """Loads a data set: `digits` comes with scikit-learn, the others are TFDS directories (see `sources`).
+
+  Raises:
+    InputError: if the name is unknown, or the data are missing, damaged or not to be had.
+  """
+  spec = SPECS[one_of('data set', name, SPECS)]
+  if name == 'digits':
+    arrays, source = _load_digits()
+  else:
+    from lcode import sources
+    directory = sources.locate(name, data_dir)
+    source = sources.fingerprint(directory)
+    arrays = _cached(f'{name}-{source[:32]}', lambda: sources.read(directory))
+  held_out = len(arrays['train_images']) - spec.validation
+  return Dataset(
+      name, spec,
+      train=Arrays(arrays['train_images'][:held_out], arrays['train_labels'][:held_out]),
+      validation=Arrays(arrays['train_images'][held_out:], arrays['train_labels'][held_out:]),
+      test=Arrays(arrays['test_images'], arrays['test_labels']),
+      num_classes=int(arrays['train_labels'].max()) + 1, source=source)
+
+
+def _load_digits():
+  """The 1,797 8x8 digits that scikit-learn bundles, in one fixed random order, the last 360 as test split."""
+  from sklearn.datasets import load_digits
+  bunch = load_digits()
+  order = np.random.default_rng(0).permutation(len(bunch.images))
+  images = bunch.images[order].astype(np.uint8)[..., None]
+  labels = bunch.target[order].astype(np.int32)
+  arrays = {'train_images': images[:-360], 'train_labels': labels[:-360],
+            'test_images': images[-360:], 'test_labels': labels[-360:]}
+  return arrays, hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
+
+
+def cache_dir() -> Path:
+  """Where decoded arrays and compiled programs are kept: $LCODE_CACHE, else ~/.cache/lcode."""
+  return Path(os.environ.get('LCODE_CACHE', '~/.cache/lcode')).expanduser()
+
+
+def _cached(key: str, read: Callable) -> dict[str, np.ndarray]:
+  """`read()`, kept as an .npz (its CRCs checked on reading) in the cache; without a writable cache, just `read()`."""
+  path = cache_dir() / 'data' / f'{key}.npz'
+  try:
+    with np.load(path, allow_pickle=False) as stored:
+      return dict(stored)
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    pass  # absent or damaged: decode again
+  arrays = read()
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+      np.savez(file, **arrays)
+    os.replace(file.name, path)
+  except OSError:
+    pass  # a cache is a convenience
+  return arrays
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """Which examples make up the groups of which batch.
+
+  Attributes:
+    indices: int32[steps, g, k] into a split.
+    real: bool[steps, g], False for the groups that only fill the last batch.
+  """
+
+  indices: np.ndarray
+  real: np.ndarray
+
+  @property
+  def steps(self) -> int:
+    return len(self.indices)
+
+
+def plan_batches(order: np.ndarray, k: int, batch_size: int, drop_last: bool = False) -> Plan:
+  """Cuts `order` (int[N]) into groups of k and batches of `batch_size` groups; left-over examples are dropped.
+
+  Raises:
+    InputError: if there is not one whole group (with `drop_last`, not one whole batch).
+  """
+  groups = len(order) // k
+  if groups == 0:
+    raise InputError(f'k={k} is larger than the split of {len(order)} examples: choose a smaller k.')
+  steps = groups // batch_size if drop_last else -(-groups // batch_size)
+  if steps == 0:
+    raise InputError(f'a batch of {batch_size} is larger than the {groups} there are: choose a smaller --batch_size.')
+  indices = np.zeros((steps * batch_size, k), np.int32)
+  used = min(groups, len(indices))
+  indices[:used] = order[:used * k].reshape(used, k)
+  real = np.arange(len(indices)) < used
+  return Plan(indices.reshape(steps, batch_size, k), real.reshape(steps, batch_size))
+
+
+def epoch_order(num_examples: int, seed: int, epoch: int) -> np.ndarray:
+  """A fresh random order for each epoch, the same whenever it is asked for: int[N]."""
+  return np.random.default_rng([seed, epoch]).permutation(num_examples)
+
+
+def make_normalise(spec: Spec) -> Callable:
+  """Returns uint8[..., c] -> f32[..., c]: pixels / scale, minus mean, over std."""
+  scale = 1.0 / (spec.scale * np.asarray(spec.std, np.float32))
+  shift = np.asarray(spec.mean, np.float32) / np.asarray(spec.std, np.float32)
+  return lambda images: images.astype(jnp.float32) * scale - shift
+
+
+def crop_and_flip(key, image, pad: int = 4):
+  """Random crop of the zero-padded image and a random left-right flip: key, [H, W, c] -> [H, W, c]."""
+  crop_key, flip_key = jax.random.split(key)
+  offset = jax.random.randint(crop_key, (2,), 0, 2 * pad + 1)
+  padded = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)))
+  cropped = jax.lax.dynamic_slice(padded, (offset[0], offset[1], 0), image.shape)
+  return jnp.where(jax.random.bernoulli(flip_key), cropped[:, ::-1], cropped)

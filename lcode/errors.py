@@ -1,0 +1,16 @@
+"""The one exception that lcode raises for input it cannot use."""
+
+
+class InputError(ValueError):
+  """Bad input, in one sentence: the value, what is allowed, what to do."""
+
+
+def one_of(kind: str, name: str, known) -> str:
+  """Returns `name` if it is in `known`, else raises `InputError` that lists the known names."""
+  if name not in known:
+    raise InputError(f'unknown {kind} {name!r}: the known ones are {", ".join(sorted(known))}.')
+  return name
+
+
+class DivergedError(InputError):
+  """Training met a loss that is not finite."""

@@ -1,0 +1,59 @@
+"""Losses of a reconstructed output, one value a unit, and the one masked mean that reduces them.
+
+Scaling as in "Learning a Code" (arXiv:1806.01259, section 4 and the authors' code): summed over the C
+outputs of a unit, averaged over the erased units alone.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from lcode.errors import InputError, one_of
+
+
+def kl_base(reconstructed, base_outputs, labels):
+  """KL(softmax F(x) || softmax reconstruction): f32[..., C], f32[..., C], any -> f32[...]."""
+  del labels
+  log_p = jax.nn.log_softmax(base_outputs)
+  log_q = jax.nn.log_softmax(reconstructed)
+  return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+
+
+def mse_base(reconstructed, base_outputs, labels):
+  """Squared error to F(x), summed over the C outputs: f32[..., C], f32[..., C], any -> f32[...]."""
+  del labels
+  return jnp.sum(jnp.square(reconstructed - base_outputs), axis=-1)
+
+
+def xent_label(reconstructed, base_outputs, labels):
+  """Cross-entropy of the reconstruction to the label: f32[..., C], any, int32[...] -> f32[...]."""
+  del base_outputs
+  return optax.softmax_cross_entropy_with_integer_labels(reconstructed, labels)
+
+
+LOSSES: dict[str, Callable] = {'kl_base': kl_base, 'mse_base': mse_base, 'xent_label': xent_label}
+
+
+def get_loss(name: str) -> Callable:
+  return LOSSES[one_of('loss', name, LOSSES)]
+
+
+def masked_sum(values, mask):
+  """Sum of `values` where `mask` is True, and how many those are: f32[], f32[].
+
+  Values that are masked out contribute nothing, not even when they are not finite.
+
+  Raises:
+    InputError: if the shapes differ or the mask is not boolean; a mask is never broadcast.
+  """
+  if values.shape != mask.shape or mask.dtype != jnp.bool_:
+    raise InputError(f'a mask must be boolean and of the values\' shape {values.shape}; got {mask.dtype}{mask.shape}.')
+  return jnp.sum(jnp.where(mask, values, 0)), jnp.sum(mask, dtype=jnp.float32)
+
+
+def masked_mean(values, mask):
+  """Mean of `values` where `mask` is True; 0 if it is True nowhere. Raises as `masked_sum`."""
+  total, count = masked_sum(values, mask)
+  return total / jnp.maximum(count, 1)

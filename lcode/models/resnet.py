@@ -1,0 +1,50 @@
+"""ResNet-18 for small images (He et al., arXiv:1512.03385, with the 3x3 stem used for CIFAR-10).
+
+Following "Learning a Code", images smaller than 32x32 leave out the last, 512-channel stage.
+"""
+
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+conv_init = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+
+
+class BasicBlock(nn.Module):
+  """Two 3x3 convolutions with batch normalisation, and a shortcut (1x1 where the shape changes)."""
+
+  channels: int
+  stride: int
+  norm: partial
+
+  @nn.compact
+  def __call__(self, x):
+    conv = partial(nn.Conv, use_bias=False, kernel_init=conv_init)
+    h = conv(self.channels, (3, 3), self.stride, padding=1)(x)
+    h = nn.relu(self.norm()(h))
+    h = conv(self.channels, (3, 3), padding=1)(h)
+    h = self.norm()(h)
+    if x.shape != h.shape:
+      x = self.norm()(conv(self.channels, (1, 1), self.stride)(x))
+    return nn.relu(x + h)
+
+
+class ResNet(nn.Module):
+  """x f32[b, H, W, c] -> logits f32[b, num_outputs]; batch statistics over `axis_name` too where it is given."""
+
+  num_outputs: int
+  stages: tuple[int, ...] = (2, 2, 2, 2)
+  width: int = 64
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, x, train: bool = False):
+    norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5,
+                   axis_name=self.axis_name if train else None)
+    x = nn.Conv(self.width, (3, 3), padding=1, use_bias=False, kernel_init=conv_init)(x)
+    x = nn.relu(norm()(x))
+    for stage, blocks in enumerate(self.stages):
+      for block in range(blocks):
+        x = BasicBlock(self.width * 2**stage, 2 if stage > 0 and block == 0 else 1, norm)(x)
+    return nn.Dense(self.num_outputs)(jnp.mean(x, axis=(1, 2)))

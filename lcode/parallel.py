@@ -1,0 +1,123 @@
+"""Where devices are known: jit on one, pmap on many, several steps a call.
+
+A function to be run here comes as `make(axis_name)`. Its first arguments are the same on every device; exactly one
+argument, the plan, is split. States have no device axis, so a checkpoint does not depend on how many devices wrote it.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from lcode.data import Plan
+from lcode.errors import InputError
+
+AXIS = 'devices'
+
+
+def choose_devices(count: int | None = None, convolutional: bool = False) -> list:
+  """The devices to run on.
+
+  Args:
+    count: how many; None for all accelerators, or on CPU one (but one a core for convolutions, which XLA runs on
+      a single thread each: 0.22 s a step of the conv encoder on one device, 0.15 s on two). More CPU devices than
+      there are can only be had before JAX has started its backend.
+    convolutional: whether the work is mostly convolutions.
+  """
+  if count is not None and count < 1:
+    raise InputError(f'--devices={count} is too few: it must be at least 1.')
+  wanted = count or ((os.cpu_count() or 1) if convolutional else 1)
+  try:
+    jax.config.update('jax_num_cpu_devices', wanted)
+  except RuntimeError:
+    pass  # the backend has started: what is there is there
+  devices = jax.devices()
+  if count is None:
+    return devices if devices[0].platform != 'cpu' else devices[:wanted]
+  if count > len(devices):
+    raise InputError(f'--devices={count} is more than the {len(devices)} {devices[0].platform} devices there are.')
+  return devices[:count]
+
+
+def check_batch(batch_size: int, devices: Sequence) -> None:
+  if batch_size < 1:
+    raise InputError(f'--batch_size={batch_size} is too small: it must be at least 1.')
+  if batch_size % len(devices):
+    raise InputError(f'a batch of {batch_size} groups cannot be split evenly over {len(devices)} devices: '
+                     f'choose a multiple of {len(devices)}.')
+
+
+def steps_per_call(devices: Sequence) -> int:
+  """How many steps one call should take.
+
+  On an accelerator a loop inside the call saves the launch of each step. On CPU it costs: XLA runs a convolution
+  inside a loop body about 24 times slower (9.3 s against 0.38 s a step of the conv encoder), and steps are long
+  against a call's 0.1 ms.
+  """
+  return 1 if devices[0].platform == 'cpu' else 32
+
+
+def many_steps(step: Callable, count: int) -> Callable:
+  """`count` calls of a step (state, *args) -> state, metrics as one; metrics are stacked in front."""
+  if count == 1:
+    return step
+
+  def loop(state, *args):
+    return jax.lax.scan(lambda carry, _: step(carry, *args), state, length=count)
+
+  return loop
+
+
+def run_on(devices: Sequence, make: Callable, arguments: int, split: int, donate: tuple[int, ...] = ()) -> Callable:
+  """Compiles `make(axis_name)`.
+
+  Args:
+    devices: where to run; all processes' devices where there are several processes.
+    make: axis name (None on a single device) -> function of `arguments` arguments.
+    arguments: how many positional arguments the function takes.
+    split: which argument is split over the devices (see `split_plan`).
+    donate: arguments whose buffers the results may take over.
+  """
+  if len(devices) == 1:
+    return jax.jit(make(None), donate_argnums=donate)
+  in_axes = tuple(0 if i == split else None for i in range(arguments))
+  return jax.pmap(make(AXIS), AXIS, in_axes=in_axes, out_axes=None, donate_argnums=donate,
+                  devices=None if jax.process_count() > 1 else devices)
+
+
+def replicate(tree, devices: Sequence):
+  """Puts every array of `tree` whole on each device."""
+  sharding = _sharding(devices, PartitionSpec())
+  return jax.tree.map(lambda x: jax.device_put(x, sharding), tree)
+
+
+def split_plan(plan: Plan, devices: Sequence):
+  """A plan on the devices: groups split evenly, with a leading device axis where there are several."""
+  steps, groups, k = plan.indices.shape
+  check_batch(groups, devices)
+  position = np.arange(groups, dtype=np.int32)
+  if len(devices) == 1:
+    arrays = {'indices': plan.indices, 'real': plan.real, 'position': position}
+    return replicate(arrays, devices)
+  count, per_device = len(devices), groups // len(devices)
+  arrays = {
+      'indices': plan.indices.reshape(steps, count, per_device, k).swapaxes(0, 1),
+      'real': plan.real.reshape(steps, count, per_device).swapaxes(0, 1),
+      'position': position.reshape(count, per_device),
+  }
+  sharding = _sharding(devices, PartitionSpec(AXIS))
+  return {name: jax.make_array_from_callback(value.shape, sharding, lambda index, v=value: v[index])
+          for name, value in arrays.items()}
+
+
+def _sharding(devices, spec):
+  if len(devices) == 1:
+    return jax.sharding.SingleDeviceSharding(devices[0])
+  return NamedSharding(Mesh(np.asarray(devices), (AXIS,)), spec)
+
+
+def pad_batch(batch_size: int, devices: Sequence) -> int:
+  """The smallest multiple of the number of devices that is no less than `batch_size`."""
+  return -(-batch_size // len(devices)) * len(devices)

@@ -1,0 +1,71 @@
+"""How a code or a base model is trained: optimiser, schedule, batch and epochs, under a name."""
+
+import dataclasses
+from collections.abc import Callable
+
+import optax
+
+from lcode.errors import one_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """A way to train a code.
+
+  Attributes:
+    make_optimizer: total number of steps -> optax transformation.
+    batch_size: k -> groups a batch, over all devices.
+    epochs: data set name -> epochs, '' for any other.
+  """
+
+  make_optimizer: Callable[[int], optax.GradientTransformation]
+  batch_size: Callable[[int], int]
+  epochs: dict[str, int]
+
+  def default_epochs(self, dataset: str) -> int:
+    return self.epochs.get(dataset, self.epochs[''])
+
+
+def _paper_optimizer(total_steps):
+  del total_steps
+  # L2 of 1e-5 added to the gradient (not decoupled), then Adam at a constant 1e-3, over encoder and decoder alike.
+  return optax.chain(optax.add_decayed_weights(1e-5), optax.adam(1e-3))
+
+
+def _one_cycle(total_steps, peak=2e-3):
+  return optax.adam(optax.cosine_onecycle_schedule(max(total_steps, 2), peak, pct_start=0.1, final_div_factor=1e3))
+
+
+RECIPES = {
+    # "Learning a Code" (arXiv:1806.01259) and the authors' published code: 64 groups at k = 2, 32 at k = 5.
+    'paper': Recipe(_paper_optimizer, lambda k: 64 if k < 5 else 32, {'cifar10': 2000, '': 500}),
+    # The same coders in a tenth of the epochs: one cycle of the learning rate, up to 2e-3 and down to nothing.
+    'onecycle': Recipe(_one_cycle, lambda k: 64 if k < 5 else 32, {'digits': 150, '': 40}),
+}
+
+
+def get_recipe(name: str) -> Recipe:
+  return RECIPES[one_of('recipe', name, RECIPES)]
+
+
+@dataclasses.dataclass(frozen=True)
+class BaseRecipe:
+  """How a base model F is trained: Adam on dense models, momentum SGD with weight decay on convolutional ones."""
+
+  make_optimizer: Callable[[int], optax.GradientTransformation]
+  batch_size: int
+  epochs: dict[str, int]
+
+  default_epochs = Recipe.default_epochs
+
+
+def _momentum(total_steps):
+  schedule = optax.cosine_onecycle_schedule(max(total_steps, 2), 0.1, pct_start=0.15)
+  return optax.chain(optax.add_decayed_weights(5e-4), optax.sgd(schedule, momentum=0.9, nesterov=True))
+
+
+BASE_RECIPES = {
+    'logistic': BaseRecipe(lambda steps: _one_cycle(steps, 1e-2), 128, {'digits': 60, '': 15}),
+    'mlp': BaseRecipe(lambda steps: _one_cycle(steps, 3e-3), 128, {'digits': 60, '': 20}),
+    'resnet18': BaseRecipe(_momentum, 128, {'digits': 30, 'cifar10': 60, '': 10}),
+}

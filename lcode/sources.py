@@ -1,0 +1,187 @@
+"""TFDS directories: read, and where they are missing prepared, without TensorFlow.
+
+TFDS's own extraction of archives wants TensorFlow. Here the upstream files are fetched (or laid into the folder
+by hand), checked against TFDS's own table of sizes and SHA-256 sums, parsed by a few lines each, and handed to the
+stock builder, which writes the directory that `tfds.data_source` reads.
+"""
+
+import gzip
+import hashlib
+import os
+import shutil
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging as absl_logging
+
+from lcode.errors import InputError
+
+TIMEOUT_S = 10
+
+
+def default_data_dir() -> Path:
+  """TFDS's usual place: $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+  return Path(os.environ.get('TFDS_DATA_DIR', '~/tensorflow_datasets')).expanduser()
+
+
+def locate(name: str, data_dir: str | None) -> Path:
+  """The prepared directory of `name`, downloaded and prepared first where it is missing.
+
+  Raises:
+    InputError: if data_dir does not exist, or the data are neither there nor can be fetched.
+  """
+  root = Path(data_dir).expanduser() if data_dir else default_data_dir()
+  if data_dir and not root.is_dir():
+    raise InputError(f'--data_dir={data_dir} is no directory: name one that holds {name} as a TFDS directory, '
+                     'or leave the flag out.')
+  version = str(tfds.builder_cls(name).VERSION)
+  directory = root / name / version
+  if not (directory / 'dataset_info.json').is_file():
+    prepare(name, root)
+  return directory
+
+
+def fingerprint(directory: Path) -> str:
+  """SHA-256 over the names and contents of a prepared directory's files."""
+  digest = hashlib.sha256()
+  for path in sorted(p for p in directory.iterdir() if p.is_file()):
+    digest.update(path.name.encode() + b'\0' + _sha256(path).encode())
+  return digest.hexdigest()
+
+
+def read(directory: Path) -> dict[str, np.ndarray]:
+  """Decodes a prepared image-classification directory.
+
+  Returns:
+    `train_images`, `test_images` uint8[N, H, W, c]; `train_labels`, `test_labels` int32[N]; in stored order.
+
+  Raises:
+    InputError: if a file is missing, damaged, or holds another number of examples than it should.
+  """
+  verbosity = absl_logging.get_verbosity()
+  absl_logging.set_verbosity(absl_logging.ERROR)  # TFDS advises to install OpenCV; PIL does
+  try:
+    builder = tfds.builder_from_directory(directory)
+    arrays = {}
+    for split in ('train', 'test'):
+      source = builder.as_data_source(split=split)
+      examples = source.__getitems__(range(len(source)))
+      arrays[f'{split}_images'] = np.stack([example['image'] for example in examples])
+      arrays[f'{split}_labels'] = np.array([example['label'] for example in examples], np.int32)
+      if len(examples) != builder.info.splits[split].num_examples or arrays[f'{split}_images'].dtype != np.uint8:
+        raise ValueError(f'split {split} is not what dataset_info.json says')
+    return arrays
+  except Exception as error:  # whatever a reader of damaged files comes up with
+    reason = str(error).strip().split('\n')[0][:200] or type(error).__name__
+    raise InputError(f'{directory} cannot be read ({reason}): remove that directory and prepare it again, '
+                     'or copy it anew.') from error
+  finally:
+    absl_logging.set_verbosity(verbosity)
+
+
+def prepare(name: str, root: Path) -> None:
+  """Writes the TFDS directory of `name` below `root` from the upstream files, fetching those that are missing."""
+  files = fetch(name, root / 'downloads' / name)
+  try:
+    builder = _builder(name, files, root)
+    builder.download_and_prepare(download_dir=str(root / 'downloads' / name / 'tmp'), file_format='array_record')
+  except OSError as error:
+    raise InputError(f'{name} cannot be prepared under {root} ({error}): name a writable --data_dir.') from error
+
+
+def fetch(name: str, folder: Path) -> dict[str, Path]:
+  """The upstream files of `name` in `folder`, by file name, each checked against TFDS's size and SHA-256.
+
+  Raises:
+    InputError: if a file has another content, or is missing and cannot be fetched.
+  """
+  files = {}
+  for url, info in tfds.builder_cls(name).url_infos.items():
+    path = files[url.rsplit('/', 1)[-1]] = folder / url.rsplit('/', 1)[-1]
+    if not path.exists():
+      _download(name, url, path, info)
+    elif _sha256(path) != info.checksum:
+      raise InputError(f'{path} is not the file that TFDS knows as {url} (SHA-256 differs): remove it or '
+                       'lay the right one in its place.')
+  return files
+
+
+def _download(name, url, path, info):
+  part = None
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response, \
+        tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as part:
+      shutil.copyfileobj(response, part)
+    if _sha256(part.name) != info.checksum:
+      raise InputError(f'{url} sent something else than TFDS knows under that address (SHA-256 differs): '
+                       'try again, or get the file elsewhere.')
+    os.replace(part.name, path)
+  except OSError as error:  # URLError, time-outs and unwritable folders alike
+    raise InputError(f'{name} is not at {path.parent.parent.parent}, and {url} cannot be fetched ({error}): '
+                     f'name a --data_dir that holds {name} as a TFDS directory, or lay that file in {path.parent}.'
+                     ) from error
+  finally:
+    if part is not None and os.path.exists(part.name):
+      os.remove(part.name)
+
+
+def _sha256(path) -> str:
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def _builder(name, files, root):
+  """The stock builder of `name`, reading `files` and encoding by PIL instead of by TensorFlow."""
+  import PIL.Image
+
+  examples = {'cifar10': _cifar_examples}.get(name, _idx_examples)
+
+  class Builder(tfds.builder_cls(name), skip_registration=True):
+
+    def _split_generators(self, dl_manager):
+      del dl_manager
+      return {split: self._generate_examples(split) for split in ('train', 'test')}
+
+    def _generate_examples(self, split):
+      for index, (image, label) in enumerate(zip(*examples(files, split))):
+        pixels = PIL.Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+        example = {'image': pixels, 'label': int(label)}
+        if 'id' in self.info.features:
+          example['id'] = f'{split}_{index:05d}'
+        yield index, example
+
+  Builder.name = name
+  return Builder(data_dir=str(root))
+
+
+def _idx_examples(files, split):
+  """(uint8[N, H, W, 1], uint8[N]) of the IDX files of MNIST and its kin."""
+  prefix = {'train': 'train', 'test': 't10k'}[split]
+  images = _idx(files[f'{prefix}-images-idx3-ubyte.gz'])
+  return images[..., None], _idx(files[f'{prefix}-labels-idx1-ubyte.gz'])
+
+
+def _idx(path) -> np.ndarray:
+  """An IDX file of unsigned bytes: magic 0, 0, 8, rank; big-endian sizes; the values."""
+  with gzip.open(path) as file:
+    content = file.read()
+  rank = content[3]
+  shape = np.frombuffer(content, '>i4', rank, offset=4)
+  return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)
+
+
+def _cifar_examples(files, split):
+  """(uint8[N, 32, 32, 3], uint8[N]) of CIFAR-10's binary version: a label byte, then three planes."""
+  names = [f'data_batch_{i}.bin' for i in range(1, 6)] if split == 'train' else ['test_batch.bin']
+  with tarfile.open(files['cifar-10-binary.tar.gz']) as archive:
+    rows = np.concatenate([
+        np.frombuffer(archive.extractfile(f'cifar-10-batches-bin/{name}').read(), np.uint8).reshape(-1, 3073)
+        for name in names
+    ])
+  return rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), rows[:, 0]
