@@ -1,5 +1,6 @@
 """What the entry points share: flags, error sentences, the last line of standard output."""
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -19,10 +20,21 @@ def define_sitting_flags() -> None:
   flags.DEFINE_integer('devices', None, 'how many devices; default: all accelerators, or as suits a CPU')
 
 
-def sitting(max_steps: int | None = None) -> runs.Sitting:
+def define_training_flags() -> None:
+  flags.DEFINE_integer('max_steps', None, 'stop early')
+  flags.DEFINE_float('save_every_s', 60.0, 'seconds between two checkpoints; the end is always saved')
+  define_sitting_flags()
+
+
+def training_sitting() -> runs.Sitting:
+  max_steps = FLAGS.max_steps
   if max_steps is not None and max_steps < 1:
     raise InputError(f'--max_steps={max_steps} is too small: it must be at least 1.')
-  return runs.Sitting(FLAGS.data_dir, FLAGS.devices, max_steps)
+  return dataclasses.replace(sitting(), max_steps=max_steps, save_every_s=FLAGS.save_every_s)
+
+
+def sitting() -> runs.Sitting:
+  return runs.Sitting(FLAGS.data_dir, FLAGS.devices)
 
 
 def run(main: Callable[[], dict | None]) -> None:

@@ -12,7 +12,7 @@ from absl import flags
 
 from experiments import common
 from lcode import data, plots, runs
-from lcode.fit import make_codec
+from lcode.fitting import make_codec
 from lcode.progress import console
 
 FLAGS = flags.FLAGS

@@ -20,14 +20,13 @@ def define_flags():
   flags.DEFINE_integer('epochs', None, 'default: the recipe\'s for the model and data set')
   flags.DEFINE_integer('batch_size', None, 'images a step, over all devices; default: the recipe\'s')
   flags.DEFINE_integer('seed', 0, 'of initial weights, order and augmentation')
-  flags.DEFINE_integer('max_steps', None, 'stop early')
   flags.DEFINE_string('workdir', 'runs/base', 'where checkpoints, records and events go')
-  common.define_sitting_flags()
+  common.define_training_flags()
 
 
 def main():
   config = runs.BaseConfig(FLAGS.dataset, FLAGS.base_model, FLAGS.epochs, FLAGS.batch_size, FLAGS.seed)
-  return runs.train_base(config, FLAGS.workdir, common.sitting(FLAGS.max_steps))[1]
+  return runs.train_base(config, FLAGS.workdir, common.training_sitting())[1]
 
 
 if __name__ == '__main__':

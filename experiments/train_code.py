@@ -28,9 +28,8 @@ def define_flags():
   flags.DEFINE_integer('epochs', None, 'default: the recipe\'s for the data set')
   flags.DEFINE_integer('batch_size', None, 'groups a step, over all devices; default: the recipe\'s')
   flags.DEFINE_integer('seed', 0, 'of initial weights, groups and augmentation (and of a base trained on the spot)')
-  flags.DEFINE_integer('max_steps', None, 'stop early')
   flags.DEFINE_string('workdir', 'runs/code', 'where checkpoints, records and events go')
-  common.define_sitting_flags()
+  common.define_training_flags()
 
 
 def config_from_flags() -> runs.CodeConfig:
@@ -39,7 +38,7 @@ def config_from_flags() -> runs.CodeConfig:
 
 
 def main():
-  trained = runs.train_code(config_from_flags(), FLAGS.workdir, FLAGS.base_dir, common.sitting(FLAGS.max_steps))
+  trained = runs.train_code(config_from_flags(), FLAGS.workdir, FLAGS.base_dir, common.training_sitting())
   common.show(trained.record)
   return trained.record
 

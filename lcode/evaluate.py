@@ -8,7 +8,7 @@ import numpy as np
 from lcode import metrics, parallel, train
 from lcode.code import every_scenario
 from lcode.data import Arrays
-from lcode.fit import apply_in_batches, make_evaluator, put_split
+from lcode.fitting import apply_in_batches, make_evaluator, put_split
 from lcode.losses import get_loss
 from lcode.scheme import Scheme
 

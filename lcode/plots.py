@@ -45,8 +45,8 @@ def save_groups(path: Path, images: np.ndarray, parities: np.ndarray, true: np.n
       axis.set_xticks(bars, [str(b) for b in bars] if num_outputs <= 20 else [''] * num_outputs, fontsize=6)
       if row == 0:
         axis.set_title(f'query {query + 1} missing', fontsize=9)
-  axes[0, -1].legend(fontsize=6, loc='upper right')
   figure.suptitle(title, fontsize=10)
+  figure.legend(*axes[0, -1].get_legend_handles_labels(), fontsize=8, loc='outside lower right', ncols=2)
   figure.savefig(path, dpi=110)
   plt.close(figure)
   return path

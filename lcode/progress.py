@@ -12,10 +12,11 @@ console = Console(stderr=True)
 
 
 class Progress(Reporter):
-  """A bar over the steps and a line an epoch (at most about `lines` of them); events in `workdir`/events."""
+  """A bar over the steps, a line an epoch (about `lines` in all) with the accuracies `shown`, and event files."""
 
-  def __init__(self, title: str, workdir, lines: int = 20):
+  def __init__(self, title: str, workdir, shown: tuple[str, ...], lines: int = 20):
     self.title = title
+    self.shown = shown
     self.lines = lines
     self.writer = tensorboardX.SummaryWriter(str(workdir / 'events'), flush_secs=10)
     self.bar = rich.progress.Progress(
@@ -52,8 +53,9 @@ class Progress(Reporter):
       console.print(self._line(figures), highlight=False)
 
   def _line(self, figures):
-    text = f'{self.title}: epoch {figures["epoch"]}, step {figures["step"]}/{self.total}, loss {figures["train_loss"]:.4f}'
-    for name in ('reconstruction', 'degraded', 'available'):
+    text = (f'{self.title}: epoch {figures["epoch"]}, step {figures["step"]}/{self.total}, '
+            f'loss {figures["train_loss"]:.4f}')
+    for name in self.shown:
       value = figures.get(f'validation_{name}_accuracy')
       if value is not None:
         text += f', {name} {100 * value:.2f}'

@@ -1,4 +1,4 @@
-"""Results as records: one JSON object a result, appended to `records.jsonl`; and the config that a workdir belongs to."""
+"""Results as records, one JSON object each, appended to `records.jsonl`; and the config a workdir belongs to."""
 
 import importlib.metadata
 import json

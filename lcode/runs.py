@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lcode import checkpoint, coders, data, fit, models, parallel, records
+from lcode import checkpoint, coders, data, fitting, models, parallel, records
 from lcode.code import Code
 from lcode.errors import InputError, one_of
 from lcode.evaluate import evaluate
@@ -80,6 +80,7 @@ class Sitting:
   data_dir: str | None = None
   devices: int | None = None
   max_steps: int | None = None
+  save_every_s: float = 60.0
 
   def choose_devices(self, convolutional: bool, batch_size: int) -> list:
     devices = parallel.choose_devices(self.devices, convolutional)
@@ -124,14 +125,14 @@ def train_base(config: BaseConfig, workdir: str, sitting: Sitting = Sitting()) -
 
   recipe = BASE_RECIPES[config.base_model]
   preprocess = data.make_normalise(dataset.spec)
-  with Progress(f'base {config.base_model}', path) as reporter:
-    result = fit.fit_base(
+  with Progress(f'base {config.base_model}', path, ('available',)) as reporter:
+    result = fitting.fit_base(
         make_model, dataset.train, dataset.validation, make_optimizer=recipe.make_optimizer, epochs=config.epochs,
         batch_size=config.batch_size, seed=config.seed, preprocess=preprocess, augment=dataset.spec.augment,
         devices=devices, max_steps=sitting.max_steps, store=checkpoint.Store(path / 'checkpoints', len(devices)),
-        reporter=reporter)
+        save_every_s=sitting.save_every_s, reporter=reporter)
   base = _base(config, dataset, *jax.device_get(result.best.variables))
-  outputs = fit.apply_in_batches(base.apply, base.variables, dataset.test.images, preprocess)
+  outputs = fitting.apply_in_batches(base.apply, base.variables, dataset.test.images, preprocess)
   record = {'kind': 'base', 'config': dataclasses.asdict(config), 'seed': config.seed,
             'available_accuracy': float((outputs.argmax(-1) == dataset.test.labels).mean()),
             'validation_accuracy': result.best.value, 'base_parameters': count_parameters(base.variables),
@@ -161,13 +162,14 @@ def train_code(config: CodeConfig, workdir: str, base_dir: str | None = None,
 
   scheme = make_scheme(code, base.apply, config.encoder, config.decoder)
   preprocess = data.make_normalise(dataset.spec)
-  with Progress(f'({code.k}, {code.r}) {config.encoder} code', path) as reporter:
-    fitted = fit.fit(
+  with Progress(f'({code.k}, {code.r}) {config.encoder} code', path, ('reconstruction', 'degraded')) as reporter:
+    fitted = fitting.fit(
         scheme, base.variables, dataset.train.images, dataset.train.labels,
         validation=(dataset.validation.images, dataset.validation.labels), loss=config.loss, recipe=config.recipe,
         epochs=config.epochs, batch_size=config.batch_size, seed=config.seed, preprocess=preprocess,
         augment=dataset.spec.augment, devices=devices, max_steps=sitting.max_steps,
-        store=checkpoint.Store(path / 'checkpoints', len(devices)), reporter=reporter)
+        store=checkpoint.Store(path / 'checkpoints', len(devices)), save_every_s=sitting.save_every_s,
+        reporter=reporter)
   record = _evaluated(config, scheme, fitted.params, fitted.model_state, base, devices)
   record |= _timing(fitted.result, config.batch_size) | records.environment(devices)
   records.append(path, record)

@@ -60,8 +60,9 @@ def make_scheme(code: Code, base_apply: Callable, encoder: Any = 'mlp', decoder:
     encoder_key, decoder_key = jax.random.split(key)
     params = {
         'encoder': encoder.init(encoder_key, x).get('params', {}),
-        'decoder': decoder.init(decoder_key, jnp.zeros((code.n, num_outputs)), jnp.ones(code.n, bool)).get('params', {}),
     }
+    outputs, available = jnp.zeros((code.n, num_outputs)), jnp.ones(code.n, bool)
+    params['decoder'] = decoder.init(decoder_key, outputs, available).get('params', {})
     return params, {}
 
   def encode(params, x):

@@ -1,4 +1,4 @@
-"""Training from arrays: a code over a frozen model, or a base model; the devices, the loop and the step put together."""
+"""Training from arrays: a code over a frozen model, or a base model; devices, loop and step put together."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -95,7 +95,7 @@ def fit(scheme: Scheme, base_variables, images, labels=None, *, validation: tupl
         recipe: str | Recipe = 'onecycle', epochs: int | None = None, batch_size: int | None = None, seed: int = 0,
         scenarios: np.ndarray | None = None, preprocess: Callable = jnp.asarray, augment: bool = False,
         devices: Sequence | None = None, max_steps: int | None = None, store: loop.Store | None = None,
-        reporter: loop.Reporter | None = None) -> Fitted:
+        save_every_s: float = 60.0, reporter: loop.Reporter | None = None) -> Fitted:
   """Trains a code over the frozen `scheme.base_apply`.
 
   Args:
@@ -115,6 +115,7 @@ def fit(scheme: Scheme, base_variables, images, labels=None, *, validation: tupl
     devices: None for `parallel.choose_devices()`.
     max_steps: stop early.
     store: a `checkpoint.Store` to save to and to resume from.
+    save_every_s: seconds between two checkpoints.
     reporter: told of the progress.
 
   Raises:
@@ -149,8 +150,8 @@ def fit(scheme: Scheme, base_variables, images, labels=None, *, validation: tupl
                              scheme.code.k, devices)
   state = train.init_state(params, model_state, tx, _seed(seed, _STEPS))
   result = _run(objective, tx, fetch, counts_of, base_variables, splits[0], scheme.code.k, batch_size, state,
-                loop.Schedule(epochs, plan.steps, parallel.steps_per_call(devices), max_steps), seed, devices, store,
-                reporter)
+                loop.Schedule(epochs, plan.steps, parallel.steps_per_call(devices), max_steps, save_every_s), seed,
+                devices, store, reporter)
   params, model_state = result.best.variables if result.best else (result.state.params, result.state.model_state)
   params, model_state = jax.device_get((params, model_state))
   return Fitted(scheme, params, model_state, make_codec(scheme, params), result)
@@ -158,7 +159,7 @@ def fit(scheme: Scheme, base_variables, images, labels=None, *, validation: tupl
 
 def fit_base(make_model: Callable, training: Arrays, held_out: Arrays, *, make_optimizer: Callable, epochs: int,
              batch_size: int, seed: int, preprocess: Callable, augment: bool, devices: Sequence,
-             max_steps: int | None = None, store: loop.Store | None = None,
+             max_steps: int | None = None, store: loop.Store | None = None, save_every_s: float = 60.0,
              reporter: loop.Reporter | None = None) -> loop.Result:
   """Trains a base model by cross-entropy; `make_model` takes the axis name of the devices (None on one).
 
@@ -174,7 +175,7 @@ def fit_base(make_model: Callable, training: Arrays, held_out: Arrays, *, make_o
   counts_of = make_evaluator(train.make_base_objective(make_model(None)), train.make_fetch(preprocess, False),
                              splits[1], {}, 1, devices)
   state = train.init_state(params, variables, tx, _seed(seed, _STEPS))
-  schedule = loop.Schedule(epochs, plan.steps, parallel.steps_per_call(devices), max_steps,
+  schedule = loop.Schedule(epochs, plan.steps, parallel.steps_per_call(devices), max_steps, save_every_s,
                            criterion='available_accuracy')
   return _run(lambda axis: train.make_base_objective(make_model(axis)), tx, train.make_fetch(preprocess, augment),
               counts_of, {}, splits[0], 1, batch_size, state, schedule, seed, devices, store, reporter,

@@ -1,0 +1,34 @@
+# make demo: see it work. make test: lint and tests. make test-all: with the long ones. PYTHON=python3.12 picks another.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+# Without an NVIDIA GPU, JAX without CUDA.
+STRIP_CUDA = $(if $(shell nvidia-smi -L 2>/dev/null | grep GPU),,-e 's/\[cuda12\]//')
+
+.PHONY: demo test test-all lint clean
+
+demo: $(VENV)/.installed
+	$(BIN)/python -m experiments.demo --workdir=runs/demo
+
+test: lint $(VENV)/.installed-test
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest
+
+test-all: lint $(VENV)/.installed-test
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -m "long or not long"
+
+lint: $(VENV)/.installed-test
+	$(BIN)/python -m flake8
+
+$(VENV)/.installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lcode needs Python 3.11 or newer: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	sed $(STRIP_CUDA) -e '/^#/d' requirements.txt > $(VENV)/requirements.txt
+	$(BIN)/python -m pip install --quiet -r $(VENV)/requirements.txt
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed setup.cfg pyproject.toml
+	$(BIN)/python -m pip install --quiet -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info runs

@@ -1,0 +1,37 @@
+"""Tests run on 8 virtual CPU devices; NPROC keeps XLA's thread pool from starving their collectives on few cores."""
+
+import os
+
+os.environ.setdefault('NPROC', '16')
+os.environ['JAX_PLATFORMS'] = 'cpu'
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update('jax_num_cpu_devices', 8)
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+jax.devices()  # starts the backend, so that nothing can take the 8 devices back
+
+
+@pytest.fixture
+def rng():
+  return np.random.default_rng(0)
+
+
+@pytest.fixture(scope='session')
+def cache(tmp_path_factory):
+  """A cache of the session's own, so that no test depends on what this machine has kept."""
+  return tmp_path_factory.mktemp('cache')
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _compiled_programs(cache):
+  """Tests compile the same programs again and again; each is compiled once a session."""
+  jax.config.update('jax_compilation_cache_dir', str(cache / 'jax'))
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(cache, monkeypatch):
+  monkeypatch.setenv('LCODE_CACHE', str(cache))
