@@ -54,6 +54,8 @@ def load_tree(directory: Path, template: Any) -> tuple[Any, dict]:
   try:
     with ocp.StandardCheckpointer() as checkpointer:
       restored = checkpointer.restore(directory.resolve() / 'arrays', host_template)
+    # Orbax checks the structure, but returns another shape than the template's without a word.
+    jax.tree.map(_check_shape, restored, host_template)
   except (ValueError, KeyError, TypeError) as error:
     reason = str(error).strip().split('\n')[0][:200]
     raise InputError(f'the checkpoint {directory} holds other arrays than this run has ({reason}): '
@@ -66,15 +68,15 @@ def load_meta(directory: Path) -> dict:
   try:
     manifest = json.loads((directory / 'manifest.json').read_text())
     found = _manifest(directory)
-    for name in sorted(manifest.keys() | found.keys()):
-      if manifest.get(name) != found.get(name):
-        state = 'missing' if name not in found else 'not expected' if name not in manifest else 'changed or cut'
-        raise DamagedError(f'the checkpoint {directory} is damaged (file {name} is {state}).')
-    return json.loads((directory / 'meta.json').read_text())
-  except (OSError, ValueError, AttributeError) as error:
-    if isinstance(error, DamagedError):
-      raise
-    raise DamagedError(f'the checkpoint {directory} is damaged ({error}).') from error
+  except FileNotFoundError as error:
+    raise DamagedError(f'the checkpoint {directory} is damaged (file manifest.json is missing).') from error
+  except (OSError, ValueError) as error:
+    raise DamagedError(f'the checkpoint {directory} is damaged (file manifest.json is changed or cut).') from error
+  for name in sorted(manifest.keys() | found.keys()):
+    if manifest.get(name) != found.get(name):
+      state = 'missing' if name not in found else 'not expected' if name not in manifest else 'changed or cut'
+      raise DamagedError(f'the checkpoint {directory} is damaged (file {name} is {state}).')
+  return json.loads((directory / 'meta.json').read_text())
 
 
 def _manifest(directory: Path) -> dict[str, str]:
@@ -88,6 +90,11 @@ def _is_key(x) -> bool:
 
 def _to_host(x):
   return np.asarray(jax.random.key_data(x) if _is_key(x) else x)
+
+
+def _check_shape(value, like):
+  if value.shape != like.shape or value.dtype != like.dtype:
+    raise ValueError(f'{value.dtype}{list(value.shape)} where {like.dtype}{list(like.shape)} belongs')
 
 
 def _from_host(value, like):

@@ -166,7 +166,12 @@ def make_normalise(spec: Spec) -> Callable:
   """Returns uint8[..., c] -> f32[..., c]: pixels / scale, minus mean, over std."""
   scale = 1.0 / (spec.scale * np.asarray(spec.std, np.float32))
   shift = np.asarray(spec.mean, np.float32) / np.asarray(spec.std, np.float32)
-  return lambda images: images.astype(jnp.float32) * scale - shift
+
+  def normalise(images):
+    per_channel = (1,) * (images.ndim - 1) + (-1,)
+    return images.astype(jnp.float32) * scale.reshape(per_channel) - shift.reshape(per_channel)
+
+  return normalise
 
 
 def crop_and_flip(key, image, pad: int = 4):

@@ -1,0 +1,100 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lcode import data
+from lcode.errors import InputError
+
+
+def test_digits_are_scikit_learns():
+  from sklearn.datasets import load_digits
+  dataset, bunch = data.load('digits'), load_digits()
+  splits = [dataset.train, dataset.validation, dataset.test]
+  assert [len(split) for split in splits] == [1300, 137, 360]
+  found = sorted((int(label), image.tobytes()) for split in splits for image, label in zip(split.images, split.labels))
+  assert found == sorted((int(t), i.astype('u1').tobytes()) for i, t in zip(bunch.images, bunch.target))
+  assert dataset.image_shape == (8, 8, 1) and dataset.num_classes == 10
+
+
+def test_plans_group_in_order_and_pad_the_last_batch():
+  plan = data.plan_batches(np.arange(100, 117), k=3, batch_size=2)
+  assert plan.indices.shape == (3, 2, 3) and plan.real.tolist() == [[True, True], [True, True], [True, False]]
+  np.testing.assert_array_equal(plan.indices[plan.real].ravel(), np.arange(100, 115))  # two left over are dropped
+  whole = data.plan_batches(np.arange(17), k=3, batch_size=2, drop_last=True)
+  assert whole.steps == 2 and whole.real.all()
+
+
+def test_plans_refuse_what_does_not_fit():
+  with pytest.raises(InputError, match='k=6 is larger than the split of 5'):
+    data.plan_batches(np.arange(5), 6, 1)
+  with pytest.raises(InputError, match='larger than the 5'):
+    data.plan_batches(np.arange(5), 1, 6, drop_last=True)
+
+
+def test_every_epoch_has_its_own_order_every_time():
+  first, second = data.epoch_order(1000, 7, 0), data.epoch_order(1000, 7, 1)
+  np.testing.assert_array_equal(first, data.epoch_order(1000, 7, 0))
+  np.testing.assert_array_equal(np.sort(first), np.arange(1000))
+  assert (first == second).mean() < 0.02 and (first == data.epoch_order(1000, 8, 0)).mean() < 0.02
+
+
+@pytest.mark.parametrize('name', data.SPECS)
+def test_normalise_is_pixels_minus_mean_over_std(name, rng):
+  spec = data.SPECS[name]
+  images = rng.integers(0, int(spec.scale) + 1, size=(5, 4, 4, len(spec.mean)), dtype=np.uint8)
+  expected = (images / spec.scale - np.array(spec.mean)) / np.array(spec.std)
+  found = data.make_normalise(spec)(jnp.asarray(images))
+  assert found.dtype == jnp.float32
+  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_crop_and_flip_is_a_window_of_the_padded_image(rng):
+  image = rng.integers(1, 256, size=(6, 6, 3), dtype=np.uint8)
+  padded = np.pad(image, ((4, 4), (4, 4), (0, 0)))
+  windows = {}
+  for i in range(9):
+    for j in range(9):
+      window = padded[i:i + 6, j:j + 6]
+      windows[window.tobytes()] = (i, j, False)
+      windows[window[:, ::-1].tobytes()] = (i, j, True)
+  keys = jax.random.split(jax.random.key(0), 2000)
+  found = [windows[np.asarray(x).tobytes()] for x in jax.jit(jax.vmap(data.crop_and_flip, (0, None)))(keys, image)]
+  assert len(set(found)) == 162  # every offset, flipped and not
+  assert 0.45 < np.mean([flipped for _, _, flipped in found]) < 0.55
+
+
+def test_decoded_arrays_are_cached_and_a_damaged_cache_is_read_again(cache):
+  calls = []
+
+  def read():
+    calls.append(1)
+    return {'x': np.arange(1000, dtype=np.uint8)}
+
+  for _ in range(2):
+    np.testing.assert_array_equal(data._cached('t-1', read)['x'], read_value())
+  assert len(calls) == 1
+  path = cache / 'data' / 't-1.npz'
+  content = bytearray(path.read_bytes())
+  content[600] ^= 1
+  path.write_bytes(content)
+  np.testing.assert_array_equal(data._cached('t-1', read)['x'], read_value())
+  assert len(calls) == 2
+  data._cached('t-2', read)
+  assert len(calls) == 3
+  assert not [p for p in path.parent.iterdir() if p.suffix != '.npz']
+
+
+def read_value():
+  return np.arange(1000, dtype=np.uint8)
+
+
+def test_no_writable_cache_is_no_trouble(monkeypatch, tmp_path):
+  (tmp_path / 'file').write_text('')
+  monkeypatch.setenv('LCODE_CACHE', str(tmp_path / 'file' / 'cache'))
+  np.testing.assert_array_equal(data._cached('t-1', lambda: {'x': read_value()})['x'], read_value())
+
+
+def test_unknown_data_set_names_the_known_ones():
+  with pytest.raises(InputError, match='cifar10, digits, fashion_mnist, mnist'):
+    data.load('imagenet')
