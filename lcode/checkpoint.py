@@ -34,7 +34,7 @@ def save_tree(directory: Path, tree: Any, meta: dict) -> None:
   part = directory.with_name(f'.{directory.name}.part')
   shutil.rmtree(part, ignore_errors=True)
   part.mkdir(parents=True)
-  with ocp.StandardCheckpointer() as checkpointer:
+  with _checkpointer() as checkpointer:
     checkpointer.save(part.resolve() / 'arrays', jax.tree.map(_to_host, tree))
   (part / 'meta.json').write_text(json.dumps(meta))
   (part / 'manifest.json').write_text(json.dumps(_manifest(part)))
@@ -52,7 +52,7 @@ def load_tree(directory: Path, template: Any) -> tuple[Any, dict]:
   meta = load_meta(directory)
   host_template = jax.tree.map(_to_host, template)
   try:
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _checkpointer() as checkpointer:
       restored = checkpointer.restore(directory.resolve() / 'arrays', host_template)
     # Orbax checks the structure, but returns another shape than the template's without a word.
     jax.tree.map(_check_shape, restored, host_template)
@@ -77,6 +77,13 @@ def load_meta(directory: Path) -> dict:
       state = 'missing' if name not in found else 'not expected' if name not in manifest else 'changed or cut'
       raise DamagedError(f'the checkpoint {directory} is damaged (file {name} is {state}).')
   return json.loads((directory / 'meta.json').read_text())
+
+
+def _checkpointer():
+  """Orbax's, for this process alone: arrays are whole in each process, so there is nobody to wait for."""
+  process = jax.process_index()
+  return ocp.StandardCheckpointer(multiprocessing_options=ocp.options.MultiprocessingOptions(
+      primary_host=process, active_processes={process}, barrier_sync_key_prefix=f'process_{process}'))
 
 
 def _manifest(directory: Path) -> dict[str, str]:
@@ -117,7 +124,12 @@ class Store:
     self._best_on_disk = None  # its step; of this timeline, whatever else lies in best/
 
   def save(self, state: TrainState, best: Best | None, seconds: float) -> None:
-    """Saves the best first: whichever latest is found later, the best that it speaks of is there."""
+    """Saves the best first: whichever latest is found later, the best that it speaks of is there.
+
+    Of several processes, which all hold the same, the first one writes.
+    """
+    if jax.process_index() > 0:
+      return
     step = int(state.step)
     meta = {'step': step, 'seconds': seconds, 'devices': self.devices, 'best': None}
     if best is not None:

@@ -90,7 +90,16 @@ def run_on(devices: Sequence, make: Callable, arguments: int, split: int, donate
 def replicate(tree, devices: Sequence):
   """Puts every array of `tree` whole on each device."""
   sharding = _sharding(devices, PartitionSpec())
-  return jax.tree.map(lambda x: jax.device_put(x, sharding), tree)
+
+  def place(x):
+    if jax.process_count() == 1:
+      return jax.device_put(x, sharding)
+    if isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+      return jax.random.wrap_key_data(place(jax.random.key_data(x)))
+    value = np.asarray(x)  # every process holds the same, and puts it on its own devices
+    return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
+
+  return jax.tree.map(place, tree)
 
 
 def split_plan(plan: Plan, devices: Sequence):
