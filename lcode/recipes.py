@@ -32,15 +32,15 @@ def _paper_optimizer(total_steps):
   return optax.chain(optax.add_decayed_weights(1e-5), optax.adam(1e-3))
 
 
-def _one_cycle(total_steps, peak=2e-3):
+def _one_cycle(total_steps, peak=5e-3):
   return optax.adam(optax.cosine_onecycle_schedule(max(total_steps, 2), peak, pct_start=0.1, final_div_factor=1e3))
 
 
 RECIPES = {
     # "Learning a Code" (arXiv:1806.01259) and the authors' published code: 64 groups at k = 2, 32 at k = 5.
     'paper': Recipe(_paper_optimizer, lambda k: 64 if k < 5 else 32, {'cifar10': 2000, '': 500}),
-    # The same coders in a tenth of the epochs: one cycle of the learning rate, up to 2e-3 and down to nothing.
-    'onecycle': Recipe(_one_cycle, lambda k: 64 if k < 5 else 32, {'digits': 150, '': 40}),
+    # The same coders in a tenth of the epochs: one cycle of the learning rate, up to 5e-3 and down to nothing.
+    'onecycle': Recipe(_one_cycle, lambda k: 64 if k < 5 else 32, {'digits': 500, '': 40}),
 }
 
 
