@@ -47,7 +47,7 @@ class Arrays:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-  """The three splits of a data set; `source` is the SHA-256 of what they were read from."""
+  """The three splits of a data set; `source` is the SHA-256 of all its arrays."""
 
   name: str
   spec: Spec
@@ -74,8 +74,9 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
   else:
     from lcode import sources
     directory = sources.locate(name, data_dir)
-    source = sources.fingerprint(directory)
-    arrays = _cached(f'{name}-{source[:32]}', lambda: sources.read(directory))
+    arrays = _cached(f'{name}-{sources.fingerprint(directory)[:32]}', lambda: sources.read(directory))
+    # The bytes of a prepared directory differ from one preparation to the next; the arrays do not.
+    source = _sha256(*(arrays[key] for key in sorted(arrays)))
   held_out = len(arrays['train_images']) - spec.validation
   return Dataset(
       name, spec,
@@ -94,7 +95,14 @@ def _load_digits():
   labels = bunch.target[order].astype(np.int32)
   arrays = {'train_images': images[:-360], 'train_labels': labels[:-360],
             'test_images': images[-360:], 'test_labels': labels[-360:]}
-  return arrays, hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
+  return arrays, _sha256(images, labels)
+
+
+def _sha256(*arrays) -> str:
+  digest = hashlib.sha256()
+  for array in arrays:
+    digest.update(np.ascontiguousarray(array).data)
+  return digest.hexdigest()
 
 
 def cache_dir() -> Path:

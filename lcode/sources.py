@@ -5,19 +5,23 @@ by hand), checked against TFDS's own table of sizes and SHA-256 sums, parsed by 
 stock builder, which writes the directory that `tfds.data_source` reads.
 """
 
+import concurrent.futures
+import contextlib
 import gzip
 import hashlib
+import http.client
 import os
 import shutil
+import sys
 import tarfile
-import tempfile
-import urllib.error
+import threading
 import urllib.request
 from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging as absl_logging
+from array_record.python import array_record_module
 
 from lcode.errors import InputError
 
@@ -41,7 +45,7 @@ def locate(name: str, data_dir: str | None) -> Path:
                      'or leave the flag out.')
   version = str(tfds.builder_cls(name).VERSION)
   directory = root / name / version
-  if not (directory / 'dataset_info.json').is_file():
+  if not directory.exists():  # TFDS leaves an existing one alone, whatever is in it: `read` judges that
     prepare(name, root)
   return directory
 
@@ -67,18 +71,24 @@ def read(directory: Path) -> dict[str, np.ndarray]:
   absl_logging.set_verbosity(absl_logging.ERROR)  # TFDS advises to install OpenCV; PIL does
   try:
     builder = tfds.builder_from_directory(directory)
+    if builder.info.file_format.value != 'array_record':
+      raise InputError(f'{directory} is stored as {builder.info.file_format.value}, lcode reads array_record alone: '
+                       'name another --data_dir, an empty one will be filled.')
     arrays = {}
     for split in ('train', 'test'):
       source = builder.as_data_source(split=split)
       examples = source.__getitems__(range(len(source)))
       arrays[f'{split}_images'] = np.stack([example['image'] for example in examples])
       arrays[f'{split}_labels'] = np.array([example['label'] for example in examples], np.int32)
-      if len(examples) != builder.info.splits[split].num_examples or arrays[f'{split}_images'].dtype != np.uint8:
+      stored = sum(_num_records(path) for path in builder.info.splits[split].filepaths)
+      if len(examples) != stored or arrays[f'{split}_images'].dtype != np.uint8:
         raise ValueError(f'split {split} is not what dataset_info.json says')
     return arrays
+  except InputError:
+    raise
   except Exception as error:  # whatever a reader of damaged files comes up with
     reason = str(error).strip().split('\n')[0][:200] or type(error).__name__
-    raise InputError(f'{directory} cannot be read ({reason}): remove that directory and prepare it again, '
+    raise InputError(f'{directory} cannot be read ({reason}): remove that directory and run again, '
                      'or copy it anew.') from error
   finally:
     absl_logging.set_verbosity(verbosity)
@@ -89,8 +99,13 @@ def prepare(name: str, root: Path) -> None:
   files = fetch(name, root / 'downloads' / name)
   try:
     builder = _builder(name, files, root)
-    builder.download_and_prepare(download_dir=str(root / 'downloads' / name / 'tmp'), file_format='array_record')
+    print(f'Preparing {name} under {root}, once, in a minute or so.', file=sys.stderr)
+    tfds.disable_progress_bar()
+    with contextlib.redirect_stdout(None):  # TFDS announces a download
+      builder.download_and_prepare(download_dir=str(root / 'downloads' / name / 'tmp'), file_format='array_record')
   except OSError as error:
+    if (root / name / str(tfds.builder_cls(name).VERSION)).is_dir():
+      return  # another process was faster
     raise InputError(f'{name} cannot be prepared under {root} ({error}): name a writable --data_dir.') from error
 
 
@@ -100,40 +115,70 @@ def fetch(name: str, folder: Path) -> dict[str, Path]:
   Raises:
     InputError: if a file has another content, or is missing and cannot be fetched.
   """
-  files = {}
-  for url, info in tfds.builder_cls(name).url_infos.items():
-    path = files[url.rsplit('/', 1)[-1]] = folder / url.rsplit('/', 1)[-1]
-    if not path.exists():
-      _download(name, url, path, info)
-    elif _sha256(path) != info.checksum:
+  infos = {folder / url.rsplit('/', 1)[-1]: (url, info) for url, info in tfds.builder_cls(name).url_infos.items()}
+  missing = [path for path in infos if not path.exists()]
+  for path, (url, info) in infos.items():
+    if path not in missing and _sha256(path) != info.checksum:
       raise InputError(f'{path} is not the file that TFDS knows as {url} (SHA-256 differs): remove it or '
                        'lay the right one in its place.')
-  return files
+  for path in missing:
+    url, info = infos[path]
+    try:
+      _download(url, path, info)
+    except (OSError, http.client.HTTPException) as error:  # URLError, time-outs, unwritable folders, broken answers
+      raise InputError(f'{name} is not at {folder.parent.parent}, and {url} cannot be fetched ({str(error).strip()}): '
+                       f'name a --data_dir that holds {name} as a TFDS directory, or lay '
+                       f'{", ".join(p.name for p in missing if not p.exists())} in {folder}.') from error
+  return {path.name: path for path in infos}
 
 
-def _download(name, url, path, info):
-  part = None
+def _download(url, path, info):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  part = path.with_name(f'{path.name}.{os.getpid()}.part')
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response, \
-        tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as part:
-      shutil.copyfileobj(response, part)
-    if _sha256(part.name) != info.checksum:
+    with _open(url) as response, open(part, 'wb') as file:
+      print(f'Fetching {url} ({info.size}).', file=sys.stderr)
+      shutil.copyfileobj(response, file)
+    if _sha256(part) != info.checksum:
       raise InputError(f'{url} sent something else than TFDS knows under that address (SHA-256 differs): '
                        'try again, or get the file elsewhere.')
-    os.replace(part.name, path)
-  except OSError as error:  # URLError, time-outs and unwritable folders alike
-    raise InputError(f'{name} is not at {path.parent.parent.parent}, and {url} cannot be fetched ({error}): '
-                     f'name a --data_dir that holds {name} as a TFDS directory, or lay that file in {path.parent}.'
-                     ) from error
+    os.replace(part, path)
   finally:
-    if part is not None and os.path.exists(part.name):
-      os.remove(part.name)
+    part.unlink(missing_ok=True)
+
+
+def _open(url):
+  """urlopen within TIMEOUT_S in all: its own limit holds for each of a host's addresses, and not for the resolver."""
+  answer = concurrent.futures.Future()
+
+  def connect():
+    try:
+      answer.set_result(urllib.request.urlopen(url, timeout=TIMEOUT_S))
+    except Exception as error:
+      answer.set_exception(error)
+
+  threading.Thread(target=connect, daemon=True).start()
+  try:
+    return answer.result(TIMEOUT_S)
+  except TimeoutError as error:
+    raise TimeoutError(f'no answer in {TIMEOUT_S} s') from error
+
+
+def _num_records(path) -> int:
+  reader = array_record_module.ArrayRecordReader(os.fspath(path))
+  try:
+    return reader.num_records()
+  finally:
+    reader.close()
 
 
 def _sha256(path) -> str:
-  with open(path, 'rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
+  try:
+    with open(path, 'rb') as file:
+      return hashlib.file_digest(file, 'sha256').hexdigest()
+  except OSError as error:
+    raise InputError(f'{path} cannot be read ({error.strerror}): make it readable, or name another --data_dir.'
+                     ) from error
 
 
 def _builder(name, files, root):
@@ -146,6 +191,8 @@ def _builder(name, files, root):
 
     def _split_generators(self, dl_manager):
       del dl_manager
+      if name == 'cifar10':
+        self.info.features['label'].names = _members(files, ['batches.meta.txt'])[0].decode().split()
       return {split: self._generate_examples(split) for split in ('train', 'test')}
 
     def _generate_examples(self, split):
@@ -179,9 +226,10 @@ def _idx(path) -> np.ndarray:
 def _cifar_examples(files, split):
   """(uint8[N, 32, 32, 3], uint8[N]) of CIFAR-10's binary version: a label byte, then three planes."""
   names = [f'data_batch_{i}.bin' for i in range(1, 6)] if split == 'train' else ['test_batch.bin']
-  with tarfile.open(files['cifar-10-binary.tar.gz']) as archive:
-    rows = np.concatenate([
-        np.frombuffer(archive.extractfile(f'cifar-10-batches-bin/{name}').read(), np.uint8).reshape(-1, 3073)
-        for name in names
-    ])
+  rows = np.concatenate([np.frombuffer(content, np.uint8).reshape(-1, 3073) for content in _members(files, names)])
   return rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), rows[:, 0]
+
+
+def _members(files, names) -> list[bytes]:
+  with tarfile.open(files['cifar-10-binary.tar.gz']) as archive:
+    return [archive.extractfile(f'cifar-10-batches-bin/{name}').read() for name in names]

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from lcode import checkpoint, models, runs
+from lcode.configs import BaseConfig, CodeConfig, Sitting
 from lcode.data import load, make_normalise
 from lcode.errors import InputError
-from lcode.runs import BaseConfig, CodeConfig, Sitting
 
 ONE = Sitting(devices=1)
 
