@@ -88,7 +88,7 @@ def run_on(devices: Sequence, make: Callable, arguments: int, split: int, donate
 
 
 def replicate(tree, devices: Sequence):
-  """Puts every array of `tree` whole on each device."""
+  """Puts every array of `tree` whole on each device; one that is there already is not copied, so donating takes it."""
   sharding = _sharding(devices, PartitionSpec())
 
   def place(x):

@@ -106,7 +106,7 @@ def test_the_same_seed_gives_the_same_code_and_another_another(base_dir, tmp_pat
 
 
 def command(workdir, *more):
-  return [sys.executable, '-m', 'experiments.train_code', f'--workdir={workdir}', '--devices=1', '--epochs=400',
+  return [sys.executable, '-m', 'experiments.train_code', f'--workdir={workdir}', '--devices=1', '--epochs=60',
           '--save_every_s=0', *more]
 
 
@@ -244,6 +244,7 @@ def test_the_command_line_ends_in_one_sentence(arguments, words, tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_resnet_and_conv_take_real_steps_on_two_devices(tmp_path):
   config = CodeConfig(encoder='conv', base_model='resnet18', epochs=1)
   runs.train_base(BaseConfig(base_model='resnet18', epochs=1), str(tmp_path / 'base'),

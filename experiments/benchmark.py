@@ -1,0 +1,127 @@
+"""What a training step and a coded inference cost: FLOPs and bytes as XLA counts them, seconds as measured.
+
+  python -m experiments.benchmark --dataset=fashion_mnist --base_model=mlp --encoder=mlp      # half a minute
+  python -m experiments.benchmark --dataset=cifar10 --base_model=resnet18 --device_counts=1,2 # minutes on a CPU
+
+Runs on random pixels of the data set's shape, so it needs no data. Work is given as a ratio to k inferences by F.
+XLA counts a fused multiply-add as two FLOPs.
+"""
+
+import statistics
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from experiments import common
+from lcode import data, models, parallel, records, train
+from lcode.code import Code, every_scenario
+from lcode.configs import CodeConfig
+from lcode.errors import InputError
+from lcode.losses import get_loss
+from lcode.progress import print_table
+from lcode.recipes import get_recipe
+from lcode.scheme import make_scheme
+
+FLAGS = flags.FLAGS
+SHAPES = {'digits': (8, 8, 1), 'mnist': (28, 28, 1), 'fashion_mnist': (28, 28, 1), 'cifar10': (32, 32, 3)}
+NUM_OUTPUTS, POOL = 10, 512
+
+
+def define_flags():
+  flags.DEFINE_string('dataset', 'fashion_mnist', 'whose shape: digits, mnist, fashion_mnist or cifar10')
+  flags.DEFINE_string('base_model', 'mlp', 'logistic, mlp or resnet18')
+  flags.DEFINE_integer('k', 2, 'queries a group')
+  flags.DEFINE_integer('r', 1, 'parities a group')
+  flags.DEFINE_string('encoder', 'mlp', 'mlp or conv')
+  flags.DEFINE_string('decoder', 'mlp', 'mlp')
+  flags.DEFINE_integer('batch_size', None, 'groups a step; default: the paper\'s')
+  flags.DEFINE_list('device_counts', ['1'], 'numbers of devices to time the step on')
+  flags.DEFINE_integer('repeats', 5, 'timings, the median is given')
+  flags.DEFINE_integer('steps', 10, 'steps a timing')
+
+
+def cost(fn, *args) -> dict:
+  """FLOPs and bytes accessed of the compiled function, by XLA's analysis."""
+  analysis = jax.jit(fn).lower(*args).compile().cost_analysis()
+  return {'flops': analysis.get('flops', 0.0), 'bytes': analysis.get('bytes accessed', 0.0)}
+
+
+def time_step(scheme, params, base_variables, split, config, count: int) -> dict:
+  """Median seconds of a training step on `count` devices, and its FLOPs and bytes on each."""
+  devices = jax.devices()[:count]
+  parallel.check_batch(config.batch_size, devices)
+  tx = get_recipe('paper').make_optimizer(1)
+  objective = train.make_code_objective(scheme, get_loss('kl_base'), every_scenario(scheme.code))
+  spec = data.SPECS[config.dataset]
+  fetch = train.make_fetch(data.make_normalise(spec), spec.augment)
+  step = parallel.run_on(devices, lambda axis: train.make_planned_step(
+      train.make_train_step(objective, tx, axis), fetch), 4, split=3, donate=(0,))
+  state, base_variables, split = (parallel.replicate(tree, devices) for tree in (
+      train.init_state(params, {}, tx, 0), base_variables, split))
+  order = np.resize(np.arange(POOL), config.batch_size * config.k)
+  plan = parallel.split_plan(data.plan_batches(order, config.k, config.batch_size), devices)
+  analysis = step.lower(state, base_variables, split, plan).compile().cost_analysis()
+  state, metrics = step(state, base_variables, split, plan)
+  seconds = []
+  for _ in range(FLAGS.repeats):
+    jax.block_until_ready(state)
+    began = time.perf_counter()
+    for _ in range(FLAGS.steps):
+      state, metrics = step(state, base_variables, split, plan)
+      if count > 1:
+        jax.block_until_ready(metrics)  # many collectives in flight can starve a CPU's threads
+    jax.block_until_ready(state)
+    seconds.append((time.perf_counter() - began) / FLAGS.steps)
+  return {'devices': count, 'seconds_a_step': statistics.median(seconds), 'fastest': min(seconds),
+          'slowest': max(seconds), 'flops_a_device': analysis.get('flops', 0.0),
+          'bytes_a_device': analysis.get('bytes accessed', 0.0)}
+
+
+def main():
+  config = CodeConfig(FLAGS.dataset, FLAGS.base_model, FLAGS.k, FLAGS.r, FLAGS.encoder, FLAGS.decoder,
+                      recipe='paper', batch_size=FLAGS.batch_size).resolved()
+  try:
+    counts = [int(count) for count in FLAGS.device_counts]
+  except ValueError as error:
+    raise InputError(f'--device_counts={",".join(FLAGS.device_counts)} must be whole numbers, as in 1,2.') from error
+  devices = parallel.choose_devices(max(counts))
+  shape, code = SHAPES[config.dataset], Code(config.k, config.r)
+  model = models.make_model(config.base_model, shape, NUM_OUTPUTS)
+  apply = models.make_apply(model)
+  rng = np.random.default_rng(0)
+  base_variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *shape)))
+  scheme = make_scheme(code, apply, config.encoder, config.decoder)
+  x = jnp.zeros((code.k, *shape))
+  # On the host: the steps below donate their states, and each starts from these.
+  params = jax.device_get(jax.jit(scheme.init, static_argnums=2)(jax.random.key(1), x, NUM_OUTPUTS)[0])
+  outputs, available = jnp.zeros((code.n, NUM_OUTPUTS)), every_scenario(code)[0]
+  work = {'base_k_inferences': cost(apply, base_variables, x), 'encode': cost(scheme.encode, params, x),
+          'parity_inference': cost(apply, base_variables, x[:1]),
+          'decode': cost(scheme.decode, params, outputs, available)}
+  work['parity_inference'] = {name: value * code.r for name, value in work['parity_inference'].items()}
+  for part in work.values():
+    part['relative'] = part['flops'] / work['base_k_inferences']['flops']
+  split = {'images': rng.integers(0, 256, (POOL, *shape), np.uint8), 'labels': rng.integers(0, 10, POOL).astype('i4'),
+           'base_outputs': rng.normal(size=(POOL, NUM_OUTPUTS)).astype('f4')}
+  steps = [time_step(scheme, params, base_variables, split, config, count) for count in counts]
+  for step in steps:
+    step['speed_up'] = steps[0]['seconds_a_step'] / step['seconds_a_step']
+  print_table(f'a group of ({code.k}, {code.r}), {config.encoder} encoder over {config.base_model}',
+              ['', 'MFLOP', 'MB', f'relative to {code.k} inferences by F'],
+              [[name, f'{part["flops"] / 1e6:.3f}', f'{part["bytes"] / 1e6:.3f}', f'{part["relative"]:.3f}']
+               for name, part in work.items()])
+  print_table(f'a training step of {config.batch_size} groups', ['devices', 'ms', 'GFLOP each', 'GFLOP/s', 'speed-up'],
+              [[str(step['devices']), f'{1e3 * step["seconds_a_step"]:.1f}', f'{step["flops_a_device"] / 1e9:.3f}',
+                f'{step["devices"] * step["flops_a_device"] / step["seconds_a_step"] / 1e9:.0f}',
+                f'{step["speed_up"]:.2f}'] for step in steps])
+  return {'kind': 'benchmark', 'dataset_shape': list(shape), 'base_model': config.base_model, 'k': code.k, 'r': code.r,
+          'encoder': config.encoder, 'decoder': config.decoder, 'batch_size': config.batch_size, 'work': work,
+          'steps': steps} | records.environment(devices)
+
+
+if __name__ == '__main__':
+  define_flags()
+  common.run(main)
