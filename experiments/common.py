@@ -50,12 +50,18 @@ def run(main: Callable[[], dict | None]) -> None:
     return argv[:1]
 
   def wrapped(_):
+    for name in ('workdir', 'base_dir', 'data_dir'):
+      if name in FLAGS and FLAGS[name].value == '':
+        _fail(f'--{name}= names no directory: give one, or leave the flag out.')
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every file at INFO
-    jax.config.update('jax_compilation_cache_dir', str(data.cache_dir() / 'jax'))
+    if data.cache_is_writable():
+      jax.config.update('jax_compilation_cache_dir', str(data.cache_dir() / 'jax'))
     try:
       record = main()
     except InputError as error:
       _fail(str(error))
+    except OSError as error:  # a disk that fills up, a directory that vanishes
+      _fail(f'{error}: see to that and run the command again, it goes on where it was.')
     if record is not None:
       print(json.dumps(record, default=float), flush=True)
 

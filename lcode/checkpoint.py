@@ -1,8 +1,9 @@
 """Checkpoints: Orbax writes the arrays, a manifest of SHA-256 sums makes sure that the same bytes come back.
 
-Layout: `<root>/latest/<step>/` and `<root>/best/<step>/`, each with `arrays/` (Orbax), `meta.json` and
-`manifest.json`, written under a temporary name and renamed when complete. Two of each are kept, so that a damaged
-newest one falls back to the one before, whose best is still there.
+Layout: `<root>/latest/<step>/` holds a whole state and the best parameters so far, enough to go on from; two of them
+are kept, so that a damaged one falls back to the one before. `<root>/best/<step>/` holds the best parameters alone,
+for evaluation. Each has `arrays/` (Orbax), `meta.json` and `manifest.json`, is written under a temporary name and
+renamed when complete.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,23 +35,29 @@ def save_tree(directory: Path, tree: Any, meta: dict) -> None:
   """Writes a tree of arrays and a JSON-able `meta` as `directory`, which appears complete or not at all."""
   part = directory.with_name(f'.{directory.name}.part')
   shutil.rmtree(part, ignore_errors=True)
-  part.mkdir(parents=True)
-  with _checkpointer() as checkpointer:
-    checkpointer.save(part.resolve() / 'arrays', jax.tree.map(_to_host, tree))
-  (part / 'meta.json').write_text(json.dumps(meta))
-  (part / 'manifest.json').write_text(json.dumps(_manifest(part)))
-  shutil.rmtree(directory, ignore_errors=True)
-  os.replace(part, directory)
+  try:
+    part.mkdir(parents=True)
+    with _checkpointer() as checkpointer:
+      checkpointer.save(part.resolve() / 'arrays', jax.tree.map(_to_host, tree))
+    (part / 'meta.json').write_text(json.dumps(meta))
+    (part / 'manifest.json').write_text(json.dumps(_manifest(part)))
+    shutil.rmtree(directory, ignore_errors=True)
+    os.replace(part, directory)
+  except (OSError, ValueError) as error:  # a full disk reaches us as either
+    reason = str(error).strip().split('\n')[0][:200]
+    raise InputError(f'the checkpoint {directory} cannot be written ({reason}): make room, or use another --workdir.'
+                     ) from error
 
 
-def load_tree(directory: Path, template: Any) -> tuple[Any, dict]:
-  """Reads what `save_tree` wrote, into NumPy arrays (and PRNG keys) of the template's structure.
+def load_tree(directory: Path, make_template: Callable[[dict], Any]) -> tuple[Any, dict]:
+  """Reads what `save_tree` wrote, into NumPy arrays (and PRNG keys) of the structure that its meta calls for.
 
   Raises:
     DamagedError: if a file is missing, cut or changed.
     InputError: if the arrays are not of the template's structure and shapes.
   """
   meta = load_meta(directory)
+  template = make_template(meta)
   host_template = jax.tree.map(_to_host, template)
   try:
     with _checkpointer() as checkpointer:
@@ -68,6 +76,8 @@ def load_meta(directory: Path) -> dict:
   try:
     manifest = json.loads((directory / 'manifest.json').read_text())
     found = _manifest(directory)
+    if not isinstance(manifest, dict):
+      raise ValueError('no dictionary')
   except FileNotFoundError as error:
     raise DamagedError(f'the checkpoint {directory} is damaged (file manifest.json is missing).') from error
   except (OSError, ValueError) as error:
@@ -116,15 +126,14 @@ def steps_in(directory: Path) -> list[int]:
 
 
 class Store:
-  """The checkpoints of one run: latest (whole states) and best (params and model_state)."""
+  """The checkpoints of one run."""
 
   def __init__(self, root: Path, devices: int = 1):
     self.root = Path(root)
     self.devices = devices
-    self._best_on_disk = None  # its step; of this timeline, whatever else lies in best/
 
   def save(self, state: TrainState, best: Best | None, seconds: float) -> None:
-    """Saves the best first: whichever latest is found later, the best that it speaks of is there.
+    """Saves both kinds, the best before the latest, so that a finished run has its best on disk.
 
     Of several processes, which all hold the same, the first one writes.
     """
@@ -133,26 +142,26 @@ class Store:
     step = int(state.step)
     meta = {'step': step, 'seconds': seconds, 'devices': self.devices, 'best': None}
     if best is not None:
-      meta['best'] = {'step': best.step, 'value': best.value}
-      if self._best_on_disk != best.step:
-        save_tree(self.root / 'best' / str(best.step), best.variables, meta['best'])
-        self._best_on_disk = best.step
-    save_tree(self.root / 'latest' / str(step), state, meta)
-    for kind in ('latest', 'best'):
-      self._remove([s for s in steps_in(self.root / kind) if s > step], kind)  # of a timeline that was left
-      self._remove(steps_in(self.root / kind)[:-KEEP], kind)
+      meta['best'] = {'step': best.step, 'value': best.value, 'partial': best.partial}
+      self._write_best(best, meta['best'])
+    save_tree(self.root / 'latest' / str(step), (state, best and best.variables), meta)
+    # Steps past this one are of a timeline that was left, when a damaged checkpoint fell back to one before.
+    self._remove('latest', [s for s in steps_in(self.root / 'latest') if s > step])
+    self._remove('latest', steps_in(self.root / 'latest')[:-KEEP])
+    self._remove('best', [s for s in steps_in(self.root / 'best') if best is None or s != best.step])
 
   def restore(self, state: TrainState) -> tuple[TrainState, Best | None, float] | None:
-    """The newest latest that is whole, its best, and the seconds so far; None if there is none at all.
+    """The newest latest that is whole, the best as of then, and the seconds so far; None if there is none at all.
 
     Raises:
       InputError: if there are checkpoints but none is whole.
     """
+    variables = state.params, state.model_state
     steps = steps_in(self.root / 'latest')[::-1]
     for position, step in enumerate(steps):
       try:
-        restored, meta = load_tree(self.root / 'latest' / str(step), state)
-        best = meta['best'] and self._load_best(meta['best'], (state.params, state.model_state))
+        (restored, best), meta = load_tree(self.root / 'latest' / str(step),
+                                           lambda meta: (state, variables if meta['best'] else None))
       except DamagedError as error:
         before = f'falling back to step {steps[position + 1]}' if steps[position + 1:] else 'there is none before it'
         _log.warning('%s %s.', error, before)
@@ -160,38 +169,53 @@ class Store:
       if meta['devices'] != self.devices:
         _log.warning('step %d was written on %d device(s), this run goes on with %d: the same to float rounding, '
                      'not bit for bit.', step, meta['devices'], self.devices)
+      if meta['best']:
+        best = Best(meta['best']['step'], meta['best']['value'], best, meta['best']['partial'])
+        if jax.process_index() == 0:
+          self._write_best(best, meta['best'])
       return restored, best, meta['seconds']
     if steps:
       raise InputError(f'no checkpoint in {self.root / "latest"} can be read: remove {self.root} to start again, '
                        'or restore its files.')
     return None
 
+  def load_best(self, variables: Any) -> Best:
+    """The best parameters, with NumPy arrays; `variables` is (params, model_state) to go by.
+
+    Raises:
+      InputError: if there is none, or it is damaged.
+    """
+    steps = steps_in(self.root / 'best')
+    if not steps:
+      raise InputError(f'{self.root} holds no trained parameters: train first, or name another directory.')
+    try:
+      variables, meta = load_tree(self.root / 'best' / str(steps[-1]), lambda _: variables)
+    except DamagedError as error:
+      raise InputError(f'{str(error).rstrip(".")}: the command that trained it writes it anew.') from error
+    return Best(meta['step'], meta['value'], variables, meta['partial'])
+
   def describe_latest(self) -> str:
     steps = steps_in(self.root / 'latest')
     return f'step {steps[-1]} in {self.root / "latest"}' if steps else 'none yet'
 
-  def load_best(self, variables: Any) -> Best:
-    """The best of the newest whole checkpoint, with NumPy arrays; `variables` is (params, model_state) to go by.
+  def _write_best(self, best: Best, meta: dict) -> None:
+    """Writes the best unless it is there, whole: a step's number alone may be of a timeline that was left."""
+    directory = self.root / 'best' / str(best.step)
+    meta = {**meta, 'sha256': _sha256_of(best.variables)}
+    try:
+      if load_meta(directory) == meta:
+        return
+    except DamagedError:
+      pass
+    save_tree(directory, best.variables, meta)
 
-    Raises:
-      InputError: if there is none, or none is whole.
-    """
-    steps = steps_in(self.root / 'latest')[::-1]
-    for step in steps:
-      try:
-        best = load_meta(self.root / 'latest' / str(step))['best']
-        return self._load_best(best, variables)
-      except DamagedError as error:
-        _log.warning('%s', error)
-    if steps:
-      raise InputError(f'no checkpoint in {self.root} can be read: restore its files, or train again elsewhere.')
-    raise InputError(f'{self.root} holds no trained parameters: train first, or name another directory.')
-
-  def _load_best(self, best, variables):
-    variables, _ = load_tree(self.root / 'best' / str(best['step']), variables)
-    self._best_on_disk = best['step']
-    return Best(best['step'], best['value'], variables)
-
-  def _remove(self, steps, kind):
+  def _remove(self, kind, steps):
     for step in steps:
       shutil.rmtree(self.root / kind / str(step), ignore_errors=True)
+
+
+def _sha256_of(tree) -> str:
+  digest = hashlib.sha256()
+  for value in jax.tree.leaves(tree):
+    digest.update(_to_host(value).tobytes())
+  return digest.hexdigest()

@@ -56,8 +56,8 @@ def every_scenario(code: Code, max_missing: int | None = None) -> np.ndarray:
   most = _checked_max_missing(code, max_missing)
   count = num_scenarios(code, most)
   if count > MAX_SCENARIOS:
-    raise InputError(f'a ({code.k}, {code.r}) code has {count} scenarios of up to {most} missing units, more than '
-                     f'{MAX_SCENARIOS}: use sampled_scenarios, or a smaller max_missing.')
+    raise InputError(f'a ({code.k}, {code.r}) code has more than {MAX_SCENARIOS} scenarios of up to {most} missing '
+                     'units: choose a smaller r, or in your own program sampled_scenarios.')
   patterns = []
   for m in range(1, most + 1):
     for missing in itertools.combinations(range(code.n), m):

@@ -68,9 +68,7 @@ class Sitting:
   save_every_s: float = 60.0
 
   def choose_devices(self, convolutional: bool, batch_size: int) -> list:
-    devices = parallel.choose_devices(self.devices, convolutional)
-    if self.devices is None and batch_size % len(devices):
-      devices = devices[:1]  # nobody asked for several
+    devices = parallel.choose_devices(self.devices, convolutional, batch_size)
     parallel.check_batch(batch_size, devices)
     return devices
 

@@ -110,6 +110,14 @@ def cache_dir() -> Path:
   return Path(os.environ.get('LCODE_CACHE', '~/.cache/lcode')).expanduser()
 
 
+def cache_is_writable() -> bool:
+  try:
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    return os.access(cache_dir(), os.W_OK)
+  except OSError:
+    return False
+
+
 def _cached(key: str, read: Callable) -> dict[str, np.ndarray]:
   """`read()`, kept as an .npz (its CRCs checked on reading) in the cache; without a writable cache, just `read()`."""
   path = cache_dir() / 'data' / f'{key}.npz'

@@ -48,6 +48,7 @@ def make_codec(scheme: Scheme, params) -> Codec:
   """The jitted encode and decode of a scheme with these parameters (which stay arguments of what is compiled)."""
   encode_fn = jax.jit(jax.vmap(scheme.encode, (None, 0)))
   decode_fn = jax.jit(jax.vmap(scheme.decode, (None, 0, 0)))
+  params = jax.device_put(params)  # once, not with every call
 
   def decode(outputs, available):
     return decode_fn(params, outputs, jnp.broadcast_to(jnp.asarray(available, bool), outputs.shape[:2]))
@@ -76,11 +77,12 @@ def make_evaluator(objective: Callable, fetch: Callable, split: dict, base_varia
   fn = parallel.run_on(devices, lambda axis: train.make_planned_evaluation(objective, fetch, axis), 5, split=3)
 
   def evaluate(params, model_state) -> Counts:
-    counts = [fn((params, model_state), base_variables, split, on_devices, np.int32(row)) for row in range(plan.steps)]
-    total = counts[0]
-    for more in counts[1:]:
-      total = merge(total, more)
-    return jax.device_get(total)
+    total = None
+    for row in range(plan.steps):
+      # Fetched one by one: many collectives in flight deadlock on a CPU with few cores.
+      counts = jax.device_get(fn((params, model_state), base_variables, split, on_devices, np.int32(row)))
+      total = counts if total is None else merge(total, counts)
+    return total
 
   return evaluate
 
@@ -103,7 +105,9 @@ def fit(scheme: Scheme, base_variables, images, labels=None, *, validation: tupl
     base_variables: F's variables.
     images: [N, *S], the queries to train on; any dtype that `preprocess` takes.
     labels: int[N]; argmax F(x) stands in for them where there are none.
-    validation: (images, labels or None) to choose the best epoch by; None holds out the last tenth (at most 5,000).
+    validation: (images, labels or None) to choose the best epoch by, that is by reconstruction accuracy, or where
+      outputs are no class scores (C = 1, or mse_base without labels) by the loss. None holds out the last tenth (at
+      most 5,000).
     loss: a name in `losses.LOSSES`.
     recipe: a name in `recipes.RECIPES`, or a `Recipe`.
     epochs: None for the recipe's.
@@ -112,7 +116,7 @@ def fit(scheme: Scheme, base_variables, images, labels=None, *, validation: tupl
     scenarios: bool[s, n] to train and validate on; None for every one of up to r missing units.
     preprocess: images -> f32[..., *S], run on the device.
     augment: random crop and flip of what is encoded; the targets stay those of the plain images.
-    devices: None for `parallel.choose_devices()`.
+    devices: None for all accelerators, or on CPU the first device.
     max_steps: stop early.
     store: a `checkpoint.Store` to save to and to resume from.
     save_every_s: seconds between two checkpoints.
@@ -125,7 +129,7 @@ def fit(scheme: Scheme, base_variables, images, labels=None, *, validation: tupl
   recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
   epochs = recipe.default_epochs('') if epochs is None else epochs
   batch_size = recipe.batch_size(scheme.code.k) if batch_size is None else batch_size
-  devices = parallel.choose_devices() if devices is None else devices
+  devices = parallel.default_devices() if devices is None else devices
   parallel.check_batch(batch_size, devices)
   training, held_out = split_arrays(images, labels, validation)
   plan_batches(np.arange(len(held_out)), scheme.code.k, 1)  # raises before anything is computed
@@ -149,9 +153,11 @@ def fit(scheme: Scheme, base_variables, images, labels=None, *, validation: tupl
   counts_of = make_evaluator(objective, train.make_fetch(preprocess, False), splits[1], base_variables,
                              scheme.code.k, devices)
   state = train.init_state(params, model_state, tx, _seed(seed, _STEPS))
-  result = _run(objective, tx, fetch, counts_of, base_variables, splits[0], scheme.code.k, batch_size, state,
-                loop.Schedule(epochs, plan.steps, parallel.steps_per_call(devices), max_steps, save_every_s), seed,
-                devices, store, reporter)
+  no_classes = splits[0]['base_outputs'].shape[-1] == 1 or (loss == 'mse_base' and labels is None)
+  schedule = loop.Schedule(epochs, plan.steps, parallel.steps_per_call(devices), max_steps, save_every_s,
+                           'loss' if no_classes else 'reconstruction_accuracy')
+  result = _run(lambda axis: objective, tx, fetch, counts_of, base_variables, splits[0], scheme.code.k, batch_size,
+                state, schedule, seed, devices, store, reporter)
   params, model_state = result.best.variables if result.best else (result.state.params, result.state.model_state)
   params, model_state = jax.device_get((params, model_state))
   return Fitted(scheme, params, model_state, make_codec(scheme, params), result)
@@ -179,17 +185,17 @@ def fit_base(make_model: Callable, training: Arrays, held_out: Arrays, *, make_o
                            criterion='available_accuracy')
   return _run(lambda axis: train.make_base_objective(make_model(axis)), tx, train.make_fetch(preprocess, augment),
               counts_of, {}, splits[0], 1, batch_size, state, schedule, seed, devices, store, reporter,
-              drop_last=True, per_axis=True)
+              drop_last=True)
 
 
-def _run(objective, tx, fetch, counts_of, base_variables, split, k, batch_size, state, schedule, seed, devices, store,
-         reporter, drop_last=False, per_axis=False):
+def _run(make_objective, tx, fetch, counts_of, base_variables, split, k, batch_size, state, schedule, seed, devices,
+         store, reporter, drop_last=False):
   """Binds the arrays to the compiled step and evaluation, and trains."""
 
   def make_step(count):
     def make(axis):
-      own = objective(axis) if per_axis else objective
-      return parallel.many_steps(train.make_planned_step(train.make_train_step(own, tx, axis), fetch), count)
+      step = train.make_train_step(make_objective(axis), tx, axis)
+      return parallel.many_steps(train.make_planned_step(step, fetch), count)
     fn = parallel.run_on(devices, make, 4, split=3, donate=(0,))
     return lambda state, plan: fn(state, base_variables, split, plan)
 

@@ -19,7 +19,8 @@ class Best(NamedTuple):
 
   step: int
   value: float
-  variables: Any  # (params, model_state)
+  variables: Any         # (params, model_state)
+  partial: bool = False  # not of a whole epoch: it stands in for evaluation, and no later epoch competes with it
 
 
 class Result(NamedTuple):
@@ -29,6 +30,7 @@ class Result(NamedTuple):
   best: Best | None
   history: list[dict]
   seconds: float
+  steps_per_epoch: int
 
 
 class Store(Protocol):
@@ -55,8 +57,9 @@ class Schedule(NamedTuple):
     steps_per_epoch: in each of them.
     steps_per_call: taken by one call of the step (`parallel.steps_per_call`).
     max_steps: stop early after so many, None for not.
-    save_every_s: seconds between two checkpoints; the end of a run is always saved.
-    criterion: the validation figure that the best epoch has most of.
+    save_every_s: seconds between two checkpoints, at a second's distance at least within an epoch; the end of an
+      epoch that is due and the end of a run are always saved.
+    criterion: the validation figure that the best epoch has most of, or `loss`, which it has least of.
   """
 
   epochs: int
@@ -93,26 +96,29 @@ def run(make_step: Callable, evaluate: Callable, make_plan: Callable, state: Tra
   restored = store.restore(state) if store else None
   if restored:
     state, best, seconds = place(restored[0]), *restored[1:]
+    best = None if best and best.partial and int(state.step) < total_steps(schedule) else best
   done = int(state.step)
-  total = schedule.epochs * schedule.steps_per_epoch
-  total = total if schedule.max_steps is None else min(total, schedule.max_steps)
+  total = total_steps(schedule)
   reporter.start(total, done)
   saved_at = started_at = time.monotonic()
   while done < total:
     epoch, row = divmod(done, schedule.steps_per_epoch)
     rows = min(schedule.steps_per_epoch - row, total - done)
     began = time.monotonic()
-    state, losses = _take(make_step, make_plan(epoch), state, rows, schedule.steps_per_call, done, store, reporter)
-    done += rows
-    figures = {'epoch': epoch + 1, 'step': done, 'train_loss': float(losses.mean()), 'steps': rows,
+    deadline = max(saved_at + schedule.save_every_s, began + 1) if store else math.inf
+    state, losses = _take(make_step, make_plan(epoch), state, rows, schedule.steps_per_call, done, deadline, store,
+                          reporter)
+    done += len(losses)
+    figures = {'epoch': epoch + 1, 'step': done, 'train_loss': float(losses.mean()), 'steps': len(losses),
                'seconds': time.monotonic() - began}
-    if done % schedule.steps_per_epoch == 0 or (done == total and best is None):
+    whole = done % schedule.steps_per_epoch == 0
+    if whole or (done == total and best is None):
       figures |= {f'validation_{name}': value for name, value in evaluate(state.params, state.model_state).items()}
       _check_finite([figures['validation_loss']], done, store)
-      value = figures[f'validation_{schedule.criterion}']
+      value = figures[f'validation_{schedule.criterion}'] * (-1 if schedule.criterion == 'loss' else 1)
       if best is None or value > best.value:
         # A copy: the next step takes over the state's own buffers.
-        best = Best(done, value, jax.tree.map(jnp.copy, (state.params, state.model_state)))
+        best = Best(done, value, jax.tree.map(jnp.copy, (state.params, state.model_state)), not whole)
     history.append(figures)
     reporter.epoch(figures)
     if store and (done == total or time.monotonic() - saved_at >= schedule.save_every_s):
@@ -120,13 +126,21 @@ def run(make_step: Callable, evaluate: Callable, make_plan: Callable, state: Tra
         _diverged('a parameter', done, store)
       store.save(state, best, seconds + time.monotonic() - started_at)
       saved_at = time.monotonic()
-  return Result(state, best, history, seconds + time.monotonic() - started_at)
+  return Result(state, best, history, seconds + time.monotonic() - started_at, schedule.steps_per_epoch)
 
 
-def _take(make_step, plan, state, rows, steps_per_call, done, store, reporter):
-  """Takes `rows` steps; a call's metrics are fetched while the next one runs."""
+def total_steps(schedule: Schedule) -> int:
+  total = schedule.epochs * schedule.steps_per_epoch
+  return total if schedule.max_steps is None else min(total, schedule.max_steps)
+
+
+def _take(make_step, plan, state, rows, steps_per_call, done, deadline, store, reporter):
+  """Takes `rows` steps, fewer past the deadline; a call's metrics are fetched while the next one runs.
+
+  A run that was stopped (not by max_steps) makes its calls at the same steps as one that was not.
+  """
   losses, pending, taken = [], None, 0
-  while taken < rows:
+  while taken < rows and (taken == 0 or time.monotonic() < deadline):
     count = min(steps_per_call, rows - taken)
     state, metrics = make_step(count)(state, plan)
     if pending is not None:

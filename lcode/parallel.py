@@ -17,14 +17,21 @@ from lcode.errors import InputError
 AXIS = 'devices'
 
 
-def choose_devices(count: int | None = None, convolutional: bool = False) -> list:
-  """The devices to run on.
+def default_devices() -> list:
+  """All accelerators, or on CPU the first device."""
+  devices = jax.devices()
+  return devices if devices[0].platform != 'cpu' else devices[:1]
+
+
+def choose_devices(count: int | None = None, convolutional: bool = False, batch_size: int = 1) -> list:
+  """The devices to run a program on; to be asked before JAX has started its backend.
 
   Args:
     count: how many; None for all accelerators, or on CPU one (but one a core for convolutions, which XLA runs on
-      a single thread each: 0.22 s a step of the conv encoder on one device, 0.15 s on two). More CPU devices than
-      there are can only be had before JAX has started its backend.
+      a single thread each: 0.22 s a step of the conv encoder on one device, 0.15 s on two). Later more CPU devices
+      than there are cannot be had.
     convolutional: whether the work is mostly convolutions.
+    batch_size: where nobody said how many, as many devices are taken as it can be split over.
   """
   if count is not None and count < 1:
     raise InputError(f'--devices={count} is too few: it must be at least 1.')
@@ -35,7 +42,8 @@ def choose_devices(count: int | None = None, convolutional: bool = False) -> lis
     pass  # the backend has started: what is there is there
   devices = jax.devices()
   if count is None:
-    return devices if devices[0].platform != 'cpu' else devices[:wanted]
+    most = len(devices) if devices[0].platform != 'cpu' else min(wanted, len(devices))
+    return devices[:max(n for n in range(1, most + 1) if batch_size % n == 0)]
   if count > len(devices):
     raise InputError(f'--devices={count} is more than the {len(devices)} {devices[0].platform} devices there are.')
   return devices[:count]

@@ -1,5 +1,6 @@
 """Results as records, one JSON object each, appended to `records.jsonl`; and the config a workdir belongs to."""
 
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -46,16 +47,21 @@ def open_workdir(workdir: str) -> Path:
     with tempfile.NamedTemporaryFile(dir=path):
       pass
   except OSError as error:
-    raise InputError(f'--workdir={workdir} cannot be written to ({error}): name another.') from error
+    raise InputError(f'the directory {workdir} cannot be written to ({error.strerror}): name another.') from error
   return path
 
 
 def check(workdir: Path, config: dict) -> None:
   """Raises InputError, naming the field, if the workdir was started with another value of a field of `config`."""
-  found = read_config(workdir) or {}
+  found = read_config(workdir)
+  if found is None:
+    if (Path(workdir) / 'checkpoints').exists():
+      raise InputError(f'{workdir} holds checkpoints but no config.json that says of what: restore that file, '
+                       'or use another --workdir.')
+    return
   for name, value in config.items():
-    if name in found and found[name] != value:
-      raise InputError(f'{workdir} was started with {name}={found[name]!r}, now it is {value!r}: '
+    if name not in found or found[name] != value:
+      raise InputError(f'{workdir} was started with {name}={found.get(name)!r}, now it is {value!r}: '
                        'use another --workdir, or the same configuration.')
 
 
@@ -73,9 +79,24 @@ def read_config(workdir: Path) -> dict | None:
   """The config of a workdir, None where there is none yet."""
   path = Path(workdir) / 'config.json'
   try:
-    return json.loads(path.read_text()) if path.exists() else None
+    found = json.loads(path.read_text()) if path.exists() else None
+    if found is not None and not isinstance(found, dict):
+      raise ValueError('it holds no dictionary')
+    return found
   except (OSError, ValueError) as error:
-    raise InputError(f'{path} cannot be read ({error}): restore it, or use another --workdir.') from error
+    raise InputError(f'{path} cannot be read ({error}): restore it, or use another directory.') from error
+
+
+def config_as(cls, found: dict, workdir) -> Any:
+  """The dataclass `cls` from a workdir's config; raises InputError on fields that are missing or of another type."""
+  values = {}
+  for field in dataclasses.fields(cls):
+    default = field.default if field.default is not None else 0  # those that may be None are whole numbers
+    if not isinstance(found.get(field.name), type(default)):
+      raise InputError(f'{workdir}/config.json has {field.name}={found.get(field.name)!r}, which is no '
+                       f'{type(default).__name__}: restore it, or use another directory.')
+    values[field.name] = found[field.name]
+  return cls(**values)
 
 
 def _version(package):

@@ -14,8 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from lcode import checkpoint, coders, data, fitting, models, records
-from lcode.code import Code
+from lcode import checkpoint, coders, data, fitting, models, parallel, records
+from lcode.code import Code, every_scenario
 from lcode.configs import BaseConfig, CodeConfig, Sitting
 from lcode.errors import InputError
 from lcode.evaluate import evaluate
@@ -51,6 +51,7 @@ def train_base(config: BaseConfig, workdir: str, sitting: Sitting = Sitting()) -
   records.check(Path(workdir), {'kind': 'base', **dataclasses.asdict(config)})
   dataset = data.load(config.dataset, sitting.data_dir)
   devices = sitting.choose_devices(config.base_model == 'resnet18', config.batch_size)
+  data.plan_batches(np.arange(len(dataset.train)), 1, config.batch_size, drop_last=True)
   path = records.open_workdir(workdir)
   records.claim(path, {'kind': 'base', **dataclasses.asdict(config), 'data_source': dataset.source})
 
@@ -70,7 +71,8 @@ def train_base(config: BaseConfig, workdir: str, sitting: Sitting = Sitting()) -
   record = {'kind': 'base', 'config': dataclasses.asdict(config), 'seed': config.seed,
             'available_accuracy': float((outputs.argmax(-1) == dataset.test.labels).mean()),
             'validation_accuracy': result.best.value, 'base_parameters': count_parameters(base.variables),
-            'base_sha256': base.sha256} | _timing(result, config.batch_size) | records.environment(devices)
+            'base_sha256': base.sha256, 'finished': sitting.max_steps is None}
+  record |= _timing(result, config.batch_size) | records.environment(devices)
   records.append(path, record)
   return base, record
 
@@ -79,19 +81,20 @@ def train_code(config: CodeConfig, workdir: str, base_dir: str | None = None,
                sitting: Sitting = Sitting()) -> Trained:
   """Trains a code in `workdir` over the base model in `base_dir` (trained on the spot where there is none)."""
   config = config.resolved()
-  path = Path(workdir)
+  path, code = Path(workdir), Code(config.k, config.r)
+  every_scenario(code)
   records.check(path, {'kind': 'code', **dataclasses.asdict(config)})
-  check_base_dir(base_dir, config)
+  check_base_dir(path / 'base' if base_dir is None else base_dir, config)
   devices = sitting.choose_devices(config.encoder == 'conv' or config.base_model == 'resnet18', config.batch_size)
   dataset = data.load(config.dataset, sitting.data_dir)
-  code = Code(config.k, config.r)
   for split in (dataset.train, dataset.validation, dataset.test):
     data.plan_batches(np.arange(len(split)), code.k, 1)
   _check_shapes(config, code, dataset)
+  records.check(path, {'data_source': dataset.source})
+  base = _load_base(config, dataset, path, base_dir)
   path = records.open_workdir(workdir)
-  base = _obtain_base(config, dataset, path, base_dir, sitting)
-  records.claim(path, {'kind': 'code', **dataclasses.asdict(config), 'data_source': dataset.source,
-                       'base_sha256': base.sha256})
+  records.claim(path, {'kind': 'code', **dataclasses.asdict(config), 'data_source': dataset.source})
+  base = base or _train_base(config, path, base_dir, sitting)
   _keep_base(path, config, base)
 
   scheme = make_scheme(code, base.apply, config.encoder, config.decoder)
@@ -117,9 +120,8 @@ def evaluate_code(workdir: str, sitting: Sitting = Sitting()) -> Trained:
   config = records.read_config(path)
   if config is None or config.get('kind') != 'code':
     raise InputError(f'--workdir={workdir} is no workdir of train_code: train a code there first.')
-  fields = {field.name for field in dataclasses.fields(CodeConfig)}
-  config = CodeConfig(**{name: value for name, value in config.items() if name in fields}).resolved()
-  devices = sitting.choose_devices(False, 1)[:1]
+  config = records.config_as(CodeConfig, config, workdir).resolved()
+  devices = parallel.choose_devices(sitting.devices, config.encoder == 'conv' or config.base_model == 'resnet18')
   dataset = data.load(config.dataset, sitting.data_dir)
   base = _kept_base(path, config, dataset)
   code = Code(config.k, config.r)
@@ -134,16 +136,19 @@ def evaluate_code(workdir: str, sitting: Sitting = Sitting()) -> Trained:
   return Trained(scheme, *best.variables, base, record)
 
 
-def check_base_dir(base_dir: str | None, config: CodeConfig) -> None:
-  """Raises InputError if a base_dir that was trained already is of another data set or model."""
-  found = records.read_config(Path(base_dir)) if base_dir else None
+def check_base_dir(base_dir, config: CodeConfig) -> None:
+  """Raises InputError if a base_dir is of another data set or model, or holds something else than a base model."""
+  found = records.read_config(Path(base_dir))
   if found is None:
+    if Path(base_dir).is_dir() and any(Path(base_dir).iterdir()) or Path(base_dir).is_file():
+      raise InputError(f'--base_dir={base_dir} holds something, but no base model: name an empty or new directory, '
+                       'or a workdir of train_base.')
     return
   if found.get('kind') != 'base':
     raise InputError(f'--base_dir={base_dir} is no workdir of train_base: name one, or leave the flag out.')
   for name in ('dataset', 'base_model'):
-    if found[name] != getattr(config, name):
-      raise InputError(f'--base_dir={base_dir} was trained with {name}={found[name]!r}, this run has '
+    if found.get(name) != getattr(config, name):
+      raise InputError(f'--base_dir={base_dir} was trained with {name}={found.get(name)!r}, this run has '
                        f'{getattr(config, name)!r}: use a matching base_dir, or change --{name}.')
 
 
@@ -157,19 +162,35 @@ def zeros_like(shapes):
   return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
 
 
-def _obtain_base(config, dataset, path, base_dir, sitting) -> Base:
-  if base_dir is None and (path / 'base_model').is_dir():
-    return _kept_base(path, config, dataset)
+def _load_base(config, dataset, path, base_dir) -> Base | None:
+  """The base model that is there already, finished: in base_dir, or the one that the workdir keeps; else None.
+
+  Raises:
+    InputError: if they are two different ones.
+  """
+  kept = _kept_base(path, config, dataset) if (path / 'base_model').is_dir() else None
+  found = records.read_config(path / 'base' if base_dir is None else Path(base_dir))
+  if found is None or base_dir is None and kept:
+    return kept
+  base_dir = path / 'base' if base_dir is None else Path(base_dir)
+  if not any(record.get('finished') for record in records.read(base_dir)):
+    return kept
+  best = checkpoint.Store(base_dir / 'checkpoints').load_best(_base_template(config, dataset))
+  base = _base(config, dataset, *best.variables)
+  if kept and kept.sha256 != base.sha256:
+    raise InputError(f'{path} was started with base_sha256={kept.sha256!r}, that of {base_dir} is {base.sha256!r}: '
+                     'use another --workdir, or the base_dir it was started with.')
+  return base
+
+
+def _train_base(config, path, base_dir, sitting) -> Base:
+  """Trains the base model on the spot, or finishes it."""
   base_dir = path / 'base' if base_dir is None else Path(base_dir)
   found = records.read_config(base_dir)
   base_config = BaseConfig(config.dataset, config.base_model, seed=config.seed)
   if found is not None:
-    base_config = BaseConfig(**{field.name: found[field.name] for field in dataclasses.fields(BaseConfig)})
-    if (base_dir / 'records.jsonl').exists():  # written when training is over
-      best = checkpoint.Store(base_dir / 'checkpoints').load_best(_base_template(base_config, dataset))
-      return _base(base_config, dataset, *best.variables)
-  base, _ = train_base(base_config, str(base_dir), dataclasses.replace(sitting, max_steps=None, devices=None))
-  return base
+    base_config = records.config_as(BaseConfig, found, base_dir)
+  return train_base(base_config, str(base_dir), dataclasses.replace(sitting, max_steps=None, devices=None))[0]
 
 
 def _keep_base(path, config, base):
@@ -181,7 +202,7 @@ def _keep_base(path, config, base):
 
 
 def _kept_base(path, config, dataset) -> Base:
-  variables, _ = checkpoint.load_tree(path / 'base_model', _base_template(config, dataset))
+  variables, _ = checkpoint.load_tree(path / 'base_model', lambda _: _base_template(config, dataset))
   return _base(config, dataset, *variables)
 
 
@@ -215,13 +236,10 @@ def _evaluated(config, scheme, params, model_state, base, devices) -> dict:
 
 
 def _timing(result, batch_size) -> dict:
-  """Seconds; rates are of the median epoch, so that compilation (in the first) does not count."""
-  timing = {'steps': int(result.state.step), 'seconds': result.seconds}
-  if result.best is not None:
-    timing |= {'best_step': result.best.step, 'best_validation': result.best.value}
+  """Seconds; rates are of the median epoch, so that compilation (in the first) does not count; None if none was run."""
   epochs = result.history[1:] or result.history
-  if epochs:
-    seconds_a_step = statistics.median(epoch['seconds'] / epoch['steps'] for epoch in epochs)
-    timing |= {'seconds_an_epoch': statistics.median(epoch['seconds'] for epoch in epochs),
-               'groups_per_second': batch_size / seconds_a_step}
-  return timing
+  seconds_a_step = statistics.median(epoch['seconds'] / epoch['steps'] for epoch in epochs) if epochs else None
+  return {'steps': int(result.state.step), 'seconds': result.seconds, 'best_step': result.best.step,
+          'best_validation': result.best.value,
+          'seconds_an_epoch': epochs and seconds_a_step * result.steps_per_epoch or None,
+          'groups_per_second': epochs and batch_size / seconds_a_step or None}

@@ -102,7 +102,7 @@ def make_base_objective(model) -> Callable:
 
 
 def make_train_step(objective: Callable, tx: optax.GradientTransformation, axis_name: str | None = None) -> Callable:
-  """The training step: (state, base_variables, batch) -> state, {'loss', 'counts'}.
+  """The training step: (state, base_variables, batch) -> state, {'loss': f32[]}.
 
   The loss is the mean over the whole batch: sums and weights are added over the devices of `axis_name` before
   they are divided, so any number of devices takes the same step, padding included.
@@ -118,11 +118,11 @@ def make_train_step(objective: Callable, tx: optax.GradientTransformation, axis_
       return outcome.loss_sum / jnp.maximum(add_up(outcome.weight), 1), outcome
 
     (loss, outcome), grads = jax.value_and_grad(local_loss, has_aux=True)(state.params)
-    loss, grads, counts = add_up((loss, grads, outcome.counts))
+    loss, grads = add_up((loss, grads))
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     state = state.replace(step=state.step + 1, params=optax.apply_updates(state.params, updates),
                           opt_state=opt_state, model_state=outcome.model_state)
-    return state, {'loss': loss, 'counts': counts}
+    return state, {'loss': loss}
 
   return step
 

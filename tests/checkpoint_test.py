@@ -40,7 +40,7 @@ def files_of(directory):
 def test_a_tree_comes_back_to_the_bit(tmp_path):
   state = make_state(3)
   checkpoint.save_tree(tmp_path / 'c', state, {'a': 1})
-  restored, meta = checkpoint.load_tree(tmp_path / 'c', make_state(0))
+  restored, meta = checkpoint.load_tree(tmp_path / 'c', lambda meta: make_state(0))
   assert_same(restored, state)
   assert meta == {'a': 1} and isinstance(restored, TrainState)
   np.testing.assert_array_equal(jax.random.normal(restored.key, 3), jax.random.normal(state.key, 3))
@@ -68,7 +68,7 @@ def test_damage_to_any_file_is_found(tmp_path, how):
       continue
     damage(tmp_path / 'copy' / file.relative_to(tmp_path / 'whole'), how)
     with pytest.raises(checkpoint.DamagedError, match='damaged'):
-      checkpoint.load_tree(tmp_path / 'copy', make_state())
+      checkpoint.load_tree(tmp_path / 'copy', lambda meta: make_state())
     shutil.rmtree(tmp_path / 'copy')
 
 
@@ -76,7 +76,7 @@ def test_other_shapes_are_refused_in_a_sentence(tmp_path):
   checkpoint.save_tree(tmp_path / 'c', {'w': np.ones((2, 3), 'f4')}, {})
   for template in ({'w': np.ones((3, 3), 'f4')}, {'v': np.ones((2, 3), 'f4')}):
     with pytest.raises(InputError, match='other arrays') as error:
-      checkpoint.load_tree(tmp_path / 'c', template)
+      checkpoint.load_tree(tmp_path / 'c', lambda meta: template)
     assert '\n' not in str(error.value)
 
 
@@ -88,7 +88,7 @@ def test_latest_and_best_are_kept(tmp_path):
     best = states[best_step]
     store.save(states[step], Best(best_step, value, (best.params, best.model_state)), seconds=10.0 * step)
   assert checkpoint.steps_in(tmp_path / 'latest') == [4, 5]
-  assert checkpoint.steps_in(tmp_path / 'best') == [2, 4]
+  assert checkpoint.steps_in(tmp_path / 'best') == [4]
   state, best, seconds = checkpoint.Store(tmp_path).restore(make_state())
   assert_same(state, states[5])
   assert (best.step, best.value, seconds) == (4, .7, 50.0)
@@ -104,14 +104,53 @@ def save_two(tmp_path):
     store.save(state, Best(step, step / 10, (state.params, state.model_state)), 0.0)
 
 
-@pytest.mark.parametrize('kind', ['latest', 'best'])
-def test_a_damaged_newest_falls_back_with_a_warning(tmp_path, kind, caplog):
+def test_a_damaged_newest_falls_back_with_a_warning(tmp_path, caplog):
   save_two(tmp_path)
-  damage(max(files_of(tmp_path / kind / '2'), key=lambda p: p.stat().st_size), 'cut')
+  damage(max(files_of(tmp_path / 'latest' / '2'), key=lambda p: p.stat().st_size), 'cut')
   with caplog.at_level(logging.WARNING, 'lcode'):
     state, best, _ = checkpoint.Store(tmp_path).restore(make_state())
   assert int(state.step) == 1 == best.step
   assert len(caplog.records) == 1 and 'falling back to step 1' in caplog.text and 'changed or cut' in caplog.text
+
+
+def test_a_damaged_best_is_a_sentence_and_written_anew_from_the_latest(tmp_path):
+  save_two(tmp_path)
+  variables = make_state().params, make_state().model_state
+  whole = checkpoint.Store(tmp_path).load_best(variables)
+  for how in ('flipped', 'cut', 'deleted'):
+    damage(max(files_of(tmp_path / 'best' / '2'), key=lambda p: p.stat().st_size), how)
+    with pytest.raises(InputError, match='the command that trained it writes it anew'):
+      checkpoint.Store(tmp_path).load_best(variables)
+    assert checkpoint.Store(tmp_path).restore(make_state())[1].step == 2
+    assert_same(checkpoint.Store(tmp_path).load_best(variables).variables, whole.variables)
+
+
+def test_a_timeline_that_was_left_is_forgotten(tmp_path):
+  """Falling back to step 1 and going on to another step 2 must not mix with the first step 2."""
+  save_two(tmp_path)
+  damage(tmp_path / 'latest' / '2' / 'meta.json', 'cut')
+  store = checkpoint.Store(tmp_path)
+  state, best, _ = store.restore(make_state())
+  other = make_state(7).replace(step=jnp.int32(2))
+  store.save(other, Best(2, 0.9, (other.params, other.model_state)), 0.0)
+  found = checkpoint.Store(tmp_path).load_best((make_state().params, make_state().model_state))
+  assert_same(found.variables, (other.params, other.model_state))
+  state = make_state(1).replace(step=jnp.int32(1))
+  store.save(state, best, 0.0)
+  assert checkpoint.steps_in(tmp_path / 'latest') == [1] == checkpoint.steps_in(tmp_path / 'best')
+
+
+def test_a_manifest_of_another_kind_is_damage(tmp_path):
+  checkpoint.save_tree(tmp_path / 'c', make_state(), {})
+  (tmp_path / 'c' / 'manifest.json').write_text('[]')
+  with pytest.raises(checkpoint.DamagedError, match='manifest.json'):
+    checkpoint.load_meta(tmp_path / 'c')
+
+
+def test_what_cannot_be_written_is_a_sentence(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(InputError, match='cannot be written'):
+    checkpoint.save_tree(tmp_path / 'file' / 'c', make_state(), {})
 
 
 def test_no_whole_checkpoint_is_an_error_and_none_at_all_is_not(tmp_path):
@@ -220,8 +259,36 @@ def test_several_steps_a_call_are_the_same_run_and_report_every_step():
   assert Counting.epochs == [5 * e for e in range(1, 9)]
 
 
-def test_a_run_too_short_for_an_epoch_still_has_a_best():
-  assert run(max_steps=3).best.step == 3
+def test_a_run_too_short_for_an_epoch_has_a_best_that_later_epochs_do_not_compete_with(tmp_path):
+  short = run(tmp_path, max_steps=3)
+  assert short.best.step == 3 and short.best.partial
+  assert run(tmp_path, max_steps=3).best[:2] == short.best[:2]  # nothing was left to do
+  assert run(tmp_path).best[:2] == run().best[:2]
+
+
+def test_the_best_is_the_first_of_the_greatest_and_for_a_loss_of_the_least():
+  tried = [(.2, 5.), (.7, 4.), (.6, 1.), (.7, 2.), (.1, 1.), (.7, 9.), (.3, 3.), (.5, 3.)]
+  for criterion, step in (('reconstruction_accuracy', 10), ('loss', 15)):
+    left = iter(tried)
+
+    def scripted(*_):
+      accuracy, loss = next(left)
+      return {'loss': loss, 'reconstruction_accuracy': accuracy}
+    best = loop.run(make_step, scripted, lambda epoch: epoch, make_state(),
+                    loop.Schedule(8, 5, criterion=criterion)).best
+    assert best.step == step
+
+
+def test_a_long_epoch_is_saved_in_the_middle(tmp_path, monkeypatch):
+  clock = iter(range(10_000))
+  monkeypatch.setattr(loop.time, 'monotonic', lambda: next(clock))  # every look at the clock is a second later
+  expected = run()
+  assert_same(run(tmp_path).state, expected.state)
+  with pytest.raises(KeyboardInterrupt):
+    run(tmp_path / 'other', stop_at=2)
+  assert checkpoint.steps_in(tmp_path / 'other' / 'latest')[-1] % 5 != 0
+  assert_same(run(tmp_path / 'other').state, expected.state)
+  assert_same(run(tmp_path / 'other').best.variables, expected.best.variables)
 
 
 @pytest.mark.parametrize('steps_per_call', [1, 3])

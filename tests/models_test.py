@@ -29,6 +29,56 @@ def test_28x28_leaves_out_the_512_channel_stage():
   assert large - small == block_1 + block_2 + 10 * 256  # and the last layer sees 256 features
 
 
+def test_mlp_in_numpy(rng):
+  x = rng.normal(size=(3, 4, 4, 1)).astype('f4')
+  model = models.make_model('mlp', (4, 4, 1), 10)
+  params = model.init(jax.random.key(0), x)['params']
+  h = x.reshape(3, 16).astype('f8')
+  for layer in range(3):
+    h = h @ np.asarray(params[f'Dense_{layer}']['kernel']) + np.asarray(params[f'Dense_{layer}']['bias'])
+    h = np.maximum(h, 0) if layer < 2 else h
+  np.testing.assert_allclose(models.make_apply(model)({'params': params}, x), h, rtol=1e-4, atol=1e-5)
+
+
+def numpy_conv(x, kernel, stride):
+  """NHWC, padded by half the kernel."""
+  pad = kernel.shape[0] // 2
+  x = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+  side = (x.shape[1] - kernel.shape[0]) // stride + 1
+  out = np.zeros((len(x), side, side, kernel.shape[-1]))
+  for i in range(side):
+    for j in range(side):
+      window = x[:, i * stride:i * stride + kernel.shape[0], j * stride:j * stride + kernel.shape[1]]
+      out[:, i, j] = np.einsum('bhwc,hwco->bo', window, kernel)
+  return out
+
+
+def test_resnet_in_numpy(rng):
+  x = rng.normal(size=(2, 6, 6, 2)).astype('f4')
+  model = ResNet(3, stages=(1, 1), width=4)
+  shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+  variables = jax.tree.map(lambda w: np.asarray(0.5 + rng.random(w.shape), 'f4'), shapes)
+  variables['params'] = jax.tree.map(lambda w: w * rng.choice([-1, 1], w.shape).astype('f4'), variables['params'])
+
+  def norm(h, where):
+    params, stats = variables['params'], variables['batch_stats']
+    for name in where:
+      params, stats = params[name], stats[name]
+    return (h - stats['mean']) / np.sqrt(stats['var'] + 1e-5) * params['scale'] + params['bias']
+
+  params = variables['params']
+  h = np.maximum(norm(numpy_conv(x, params['Conv_0']['kernel'], 1), ['BatchNorm_0']), 0)
+  for stage, stride in enumerate((1, 2)):
+    name = f'BasicBlock_{stage}'
+    block = params[name]
+    inner = np.maximum(norm(numpy_conv(h, block['Conv_0']['kernel'], stride), [name, 'BatchNorm_0']), 0)
+    inner = norm(numpy_conv(inner, block['Conv_1']['kernel'], 1), [name, 'BatchNorm_1'])
+    shortcut = h if stage == 0 else norm(numpy_conv(h, block['Conv_2']['kernel'], 2), [name, 'BatchNorm_2'])
+    h = np.maximum(inner + shortcut, 0)
+  expected = h.mean((1, 2)) @ params['Dense_0']['kernel'] + params['Dense_0']['bias']
+  np.testing.assert_allclose(models.make_apply(model)(variables, x), expected, rtol=1e-3)
+
+
 def tiny():
   return ResNet(3, stages=(1, 1), width=4)
 

@@ -15,8 +15,9 @@ import pytest
 
 from lcode import checkpoint, models, runs
 from lcode.configs import BaseConfig, CodeConfig, Sitting
-from lcode.data import load, make_normalise
+from lcode.data import SPECS, Spec, load, make_normalise
 from lcode.errors import InputError
+from lcode.recipes import get_recipe
 
 ONE = Sitting(devices=1)
 
@@ -232,8 +233,97 @@ def test_a_corrupt_kept_base_or_config_is_a_sentence(trained, tmp_path):
     runs.evaluate_code(str(copy))
 
 
+def test_what_the_paper_and_the_data_sets_say():
+  paper = get_recipe('paper')
+  assert (paper.batch_size(2), paper.batch_size(5)) == (64, 32)
+  assert [paper.default_epochs(name) for name in ('mnist', 'fashion_mnist', 'cifar10')] == [500, 500, 2000]
+  cifar = SPECS['cifar10']
+  assert (cifar.mean, cifar.std) == ((.4914, .4822, .4465), (.2023, .1994, .2010)) and cifar.augment
+  assert cifar.validation == 5000
+  assert SPECS['mnist'] == SPECS['fashion_mnist'] == Spec(validation=5000)
+
+
+def test_each_split_goes_where_it_belongs(base_dir, tmp_path, monkeypatch):
+  seen, fit = {}, runs.fitting.fit
+
+  def spy(scheme, variables, images, labels, **more):
+    seen.update(images=images, labels=labels, **more)
+    return fit(scheme, variables, images, labels, **more)
+  monkeypatch.setattr(runs.fitting, 'fit', spy)
+  real, spec = load('digits'), dataclasses.replace(SPECS['digits'], augment=True)
+  monkeypatch.setattr('lcode.data.load', lambda *_: dataclasses.replace(real, spec=spec))
+  record = runs.train_code(CodeConfig(epochs=1), str(tmp_path / 'x'), str(base_dir), ONE).record
+  assert seen['images'] is real.train.images and seen['labels'] is real.train.labels and seen['augment']
+  assert seen['validation'] == (real.validation.images, real.validation.labels)
+  assert record['erased'] == record['test_groups'] * 2 == len(real.test)
+  base = runs.evaluate_code(str(tmp_path / 'x')).base
+  outputs = np.asarray(base.apply(base.variables, make_normalise(spec)(real.test.images)))
+  most = np.bincount(outputs.argmax(-1)).argmax()
+  assert record['default_accuracy'] == pytest.approx((real.test.labels == most).mean())
+
+
+def test_a_base_in_the_workdir_is_checked_too(base_dir, tmp_path):
+  subprocess.run(['cp', '-r', str(base_dir), str(tmp_path / 'base')], check=True)
+  with pytest.raises(InputError, match="base_model='mlp'"):
+    runs.train_code(CodeConfig(base_model='logistic', epochs=1), str(tmp_path), None, ONE)
+
+
+def test_checkpoints_without_a_config_are_not_adopted(trained, base_dir, tmp_path):
+  copy = tmp_path / 'copy'
+  subprocess.run(['cp', '-r', str(trained[0]), str(copy)], check=True)
+  (copy / 'config.json').unlink()
+  with pytest.raises(InputError, match='no config.json'):
+    runs.train_code(CodeConfig(epochs=500, seed=1), str(copy), str(base_dir), ONE)
+
+
+def test_an_unfinished_base_is_finished(tmp_path):
+  runs.train_base(BaseConfig(epochs=2), str(tmp_path / 'base'), Sitting(devices=1, max_steps=5))
+  runs.train_code(CodeConfig(epochs=1), str(tmp_path / 'code'), str(tmp_path / 'base'), ONE)
+  assert runs.records.read(tmp_path / 'base')[-1]['steps'] == 20
+
+
+def test_the_kept_base_serves_when_base_dir_has_gone(base_dir, tmp_path):
+  gone = tmp_path / 'base'
+  subprocess.run(['cp', '-r', str(base_dir), str(gone)], check=True)
+  runs.train_code(CodeConfig(epochs=1), str(tmp_path / 'code'), str(gone), ONE)
+  subprocess.run(['rm', '-r', str(gone)], check=True)
+  runs.train_code(CodeConfig(epochs=1), str(tmp_path / 'code'), str(gone), ONE)
+  assert not gone.exists()
+
+
+def test_a_base_dir_with_other_things_in_it_is_left_alone(tmp_path):
+  (tmp_path / 'notes').mkdir()
+  (tmp_path / 'notes' / 'notes.txt').write_text('mine')
+  with pytest.raises(InputError, match='holds something'):
+    runs.train_code(CodeConfig(epochs=1), str(tmp_path / 'code'), str(tmp_path / 'notes'), ONE)
+  assert not (tmp_path / 'code').exists() and len(list((tmp_path / 'notes').iterdir())) == 1
+
+
+@pytest.mark.parametrize('content', ['{"kind": "base"}', '[]', '{'])
+def test_a_config_that_is_none_is_a_sentence(tmp_path, content):
+  (tmp_path / 'base').mkdir()
+  (tmp_path / 'base' / 'config.json').write_text(content)
+  with pytest.raises(InputError):
+    runs.train_code(CodeConfig(epochs=1), str(tmp_path / 'code'), str(tmp_path / 'base'), ONE)
+  assert not (tmp_path / 'code').exists()
+
+
+def test_useless_batches_and_codes_claim_nothing(tmp_path):
+  with pytest.raises(InputError, match='batch of 2000 is larger'):
+    runs.train_base(BaseConfig(batch_size=2000), str(tmp_path / 'base'), ONE)
+  with pytest.raises(InputError, match='scenarios') as error:
+    runs.train_code(CodeConfig(k=20, r=3000), str(tmp_path / 'code'), None, ONE)
+  assert len(str(error.value)) < 200 and not list(tmp_path.iterdir())
+
+
+def test_evaluation_takes_several_devices(trained):
+  record = runs.evaluate_code(str(trained[0]), Sitting(devices=8)).record
+  assert record['devices'] == 8 and record['degraded_accuracy'] == trained[1].record['degraded_accuracy']
+
+
 @pytest.mark.parametrize('arguments, words', [
-    (['train_code', '--k=0'], 'k=0'), (['train_code', '--k=two'], '--k=two'), (['train_base', '--epoch=3'], 'epoch'),
+    (['train_code', '--k=0'], 'k=0'), (['train_code', '--workdir='], '--workdir='),
+    (['demo', '--groups=0'], '--groups=0'), (['train_code', '--k=two'], '--k=two'), (['train_base', '--epoch=3'], 'epoch'),
     (['evaluate', '--workdir=/nonexistent'], 'no workdir of train_code'), (['train_code', 'digits'], "'digits'")])
 def test_the_command_line_ends_in_one_sentence(arguments, words, tmp_path):
   result = subprocess.run([sys.executable, '-m', f'experiments.{arguments[0]}', *arguments[1:]], capture_output=True,

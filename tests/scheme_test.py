@@ -187,10 +187,12 @@ def test_conv_wants_square_images(shape):
 
 
 def test_mlp_takes_any_shape_of_query():
-  for shape in [(7,), (3, 4), (2, 3, 4)]:
+  for shape in [(7,), (3, 4), (2, 3, 4), (2, 2, 2, 3)]:
     scheme = make_scheme(Code(2, 1), base_apply)
     params, _ = scheme.init(jax.random.key(0), jnp.zeros((2, *shape)), 4)
     assert scheme.encode(params, jnp.ones((2, *shape))).shape == (1, *shape)
+    pixels = np.prod(shape) // (shape[-1] if len(shape) == 3 else 1)  # only images have colours
+    assert params['encoder']['hidden']['kernel'].shape == (2 * pixels, 2 * pixels)
 
 
 def test_own_modules_and_unknown_names():

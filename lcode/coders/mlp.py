@@ -19,10 +19,10 @@ class MLPEncoder(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    """x: f32[k, *S, c] -> parities: f32[r, *S, c]; S may be empty, then x is [k, c] and c counts as pixels."""
+    """x: f32[k, *S] -> parities: f32[r, *S]; the last axis of S is colour channels if S has three axes."""
     k, r = self.code.k, self.code.r
     shape = x.shape[1:]
-    channels = shape[-1] if len(shape) > 1 else 1
+    channels = shape[-1] if len(shape) == 3 else 1
     x_CD = jnp.moveaxis(x.reshape(k, -1, channels), -1, 0).reshape(channels, -1)
     pixels = x_CD.shape[-1] // k
     x_CD = nn.relu(nn.Dense(k * pixels, kernel_init=dense_init, name='hidden')(x_CD))
