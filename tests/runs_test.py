@@ -323,7 +323,8 @@ def test_evaluation_takes_several_devices(trained):
 
 @pytest.mark.parametrize('arguments, words', [
     (['train_code', '--k=0'], 'k=0'), (['train_code', '--workdir='], '--workdir='),
-    (['demo', '--groups=0'], '--groups=0'), (['train_code', '--k=two'], '--k=two'), (['train_base', '--epoch=3'], 'epoch'),
+    (['demo', '--groups=0'], '--groups=0'), (['train_code', '--k=two'], '--k=two'),
+    (['train_base', '--epoch=3'], 'epoch'),
     (['evaluate', '--workdir=/nonexistent'], 'no workdir of train_code'), (['train_code', 'digits'], "'digits'")])
 def test_the_command_line_ends_in_one_sentence(arguments, words, tmp_path):
   result = subprocess.run([sys.executable, '-m', f'experiments.{arguments[0]}', *arguments[1:]], capture_output=True,
