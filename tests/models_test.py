@@ -86,7 +86,7 @@ def tiny():
 def test_a_frozen_resnet_runs_on_running_averages(rng):
   x = rng.normal(size=(6, 8, 8, 2)).astype('f4')
   model = tiny()
-  variables = model.init(jax.random.key(0), x)
+  variables = jax.jit(model.init)(jax.random.key(0), x)
   _, updated = model.apply(variables, x, train=True, mutable=['batch_stats'])
   variables = {'params': variables['params'], **updated}
   apply = models.make_apply(model)
@@ -99,7 +99,7 @@ def test_a_frozen_resnet_runs_on_running_averages(rng):
 def test_running_averages_move_a_tenth_towards_the_batch(rng):
   x = 5 + rng.normal(size=(6, 8, 8, 2)).astype('f4')
   model = tiny()
-  variables = model.init(jax.random.key(0), x)
+  variables = jax.jit(model.init)(jax.random.key(0), x)
   _, updated = model.apply(variables, x, train=True, mutable=['batch_stats'])
   stem = jax.lax.conv_general_dilated(x, variables['params']['Conv_0']['kernel'], (1, 1), 'SAME',
                                       dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
