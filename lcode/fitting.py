@@ -1,5 +1,6 @@
 """Training from arrays: a code over a frozen model, or a base model; devices, loop and step put together."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -58,14 +59,18 @@ def make_codec(scheme: Scheme, params) -> Codec:
 
 def apply_in_batches(apply: Callable, variables, images, preprocess: Callable, batch_size: int = 500) -> np.ndarray:
   """F over many queries: f32[N, C], a batch at a time (the last one padded, so that one shape is compiled)."""
-  fn = jax.jit(lambda variables, x: apply(variables, preprocess(x)))
   batch_size = min(batch_size, len(images))
   outputs = []
   for start in range(0, len(images), batch_size):
     chunk = np.asarray(images[start:start + batch_size])
     padding = [(0, batch_size - len(chunk))] + [(0, 0)] * (chunk.ndim - 1)
-    outputs.append(np.asarray(fn(variables, np.pad(chunk, padding)))[:len(chunk)])
+    outputs.append(np.asarray(_apply(apply, preprocess, variables, np.pad(chunk, padding)))[:len(chunk)])
   return np.concatenate(outputs)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _apply(apply, preprocess, variables, images):
+  return apply(variables, preprocess(images))
 
 
 def make_evaluator(objective: Callable, fetch: Callable, split: dict, base_variables, k: int, devices: Sequence):
@@ -158,8 +163,7 @@ def fit(scheme: Scheme, base_variables, images, labels=None, *, validation: tupl
                            'loss' if no_classes else 'reconstruction_accuracy')
   result = _run(lambda axis: objective, tx, fetch, counts_of, base_variables, splits[0], scheme.code.k, batch_size,
                 state, schedule, seed, devices, store, reporter)
-  params, model_state = result.best.variables if result.best else (result.state.params, result.state.model_state)
-  params, model_state = jax.device_get((params, model_state))
+  params, model_state = jax.device_get(result.best.variables)
   return Fitted(scheme, params, model_state, make_codec(scheme, params), result)
 
 
@@ -212,6 +216,9 @@ def _run(make_objective, tx, fetch, counts_of, base_variables, split, k, batch_s
 
 def split_arrays(images, labels, validation) -> tuple[Arrays, Arrays]:
   """Training and validation arrays; without `validation`, the last tenth (at most 5,000) is held out."""
+  for name, pair in (('labels', (images, labels)), ('validation', validation or ((), None))):
+    if pair[1] is not None and len(pair[0]) != len(pair[1]):  # a gather would read past the end without a word
+      raise InputError(f'{name}: {len(pair[1])} labels for {len(pair[0])} queries: give one for each, or None.')
   if validation is not None:
     return Arrays(images, labels), Arrays(*validation)
   held_out = min(5000, math.ceil(len(images) / 10))

@@ -27,7 +27,7 @@ class Result(NamedTuple):
   """What a run ends with; `seconds` count steps, validation and saving, over all sittings of a resumed run."""
 
   state: TrainState
-  best: Best | None
+  best: Best
   history: list[dict]
   seconds: float
   steps_per_epoch: int
@@ -113,9 +113,10 @@ def run(make_step: Callable, evaluate: Callable, make_plan: Callable, state: Tra
                'seconds': time.monotonic() - began}
     whole = done % schedule.steps_per_epoch == 0
     if whole or (done == total and best is None):
-      figures |= {f'validation_{name}': value for name, value in evaluate(state.params, state.model_state).items()}
-      _check_finite([figures['validation_loss']], done, store)
-      value = figures[f'validation_{schedule.criterion}'] * (-1 if schedule.criterion == 'loss' else 1)
+      validation = evaluate(state.params, state.model_state)
+      _check_finite([validation['loss']], done, store)
+      figures |= {f'validation_{name}': value for name, value in validation.items()}
+      value = _criterion(validation, schedule)
       if best is None or value > best.value:
         # A copy: the next step takes over the state's own buffers.
         best = Best(done, value, jax.tree.map(jnp.copy, (state.params, state.model_state)), not whole)
@@ -126,7 +127,16 @@ def run(make_step: Callable, evaluate: Callable, make_plan: Callable, state: Tra
         _diverged('a parameter', done, store)
       store.save(state, best, seconds + time.monotonic() - started_at)
       saved_at = time.monotonic()
+  if best is None:  # stopped in the first epoch, past what max_steps now allows
+    value = _criterion(evaluate(state.params, state.model_state), schedule)
+    best = Best(done, value, (state.params, state.model_state), partial=True)
   return Result(state, best, history, seconds + time.monotonic() - started_at, schedule.steps_per_epoch)
+
+
+def _criterion(validation: dict, schedule: Schedule) -> float:
+  """What the best epoch has most of."""
+  value = validation[schedule.criterion]
+  return -value if schedule.criterion == 'loss' else value
 
 
 def total_steps(schedule: Schedule) -> int:

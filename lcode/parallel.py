@@ -28,7 +28,7 @@ def choose_devices(count: int | None = None, convolutional: bool = False, batch_
 
   Args:
     count: how many; None for all accelerators, or on CPU one (but one a core for convolutions, which XLA runs on
-      a single thread each: 0.22 s a step of the conv encoder on one device, 0.15 s on two). Later more CPU devices
+      a single thread each: the conv encoder's step takes 0.6 of the time on two devices). Later more CPU devices
       than there are cannot be had.
     convolutional: whether the work is mostly convolutions.
     batch_size: where nobody said how many, as many devices are taken as it can be split over.
@@ -61,8 +61,7 @@ def steps_per_call(devices: Sequence) -> int:
   """How many steps one call should take.
 
   On an accelerator a loop inside the call saves the launch of each step. On CPU it costs: XLA runs a convolution
-  inside a loop body about 24 times slower (9.3 s against 0.38 s a step of the conv encoder), and steps are long
-  against a call's 0.1 ms.
+  inside a loop body about 24 times slower, and steps are long against a call's 0.1 ms.
   """
   return 1 if devices[0].platform == 'cpu' else 32
 

@@ -35,7 +35,7 @@ class Progress(Reporter):
     self.total = total_steps
     self.next_line = done
     self.task = self.bar.add_task(self.title, total=total_steps, completed=done)
-    if done:
+    if 0 < done < total_steps:
       console.print(f'{self.title}: goes on at step {done} of {total_steps}')
 
   def steps(self, done, losses):

@@ -35,8 +35,14 @@ def append(workdir: Path, record: dict) -> str:
 
 
 def read(workdir: Path) -> list[dict]:
-  path = Path(workdir) / 'records.jsonl'
-  return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+  """The records of a workdir; a line that a full disk or a kill cut short is passed over."""
+  path, found = Path(workdir) / 'records.jsonl', []
+  for line in path.read_text().splitlines() if path.exists() else []:
+    try:
+      found.append(json.loads(line))
+    except ValueError:
+      continue
+  return found
 
 
 def open_workdir(workdir: str) -> Path:

@@ -266,6 +266,14 @@ def test_a_run_too_short_for_an_epoch_has_a_best_that_later_epochs_do_not_compet
   assert run(tmp_path).best[:2] == run().best[:2]
 
 
+def test_a_run_stopped_in_its_first_epoch_and_then_asked_for_less_still_answers(tmp_path):
+  store = checkpoint.Store(tmp_path)
+  store.save(make_state().replace(step=jnp.int32(4)), None, 0.0)
+  found = run(tmp_path, max_steps=2)
+  assert int(found.state.step) == 4 and found.best.partial
+  assert_same(found.best.variables, (make_state().params, make_state().model_state))
+
+
 def test_the_best_is_the_first_of_the_greatest_and_for_a_loss_of_the_least():
   tried = [(.2, 5.), (.7, 4.), (.6, 1.), (.7, 2.), (.1, 1.), (.7, 9.), (.3, 3.), (.5, 3.)]
   for criterion, step in (('reconstruction_accuracy', 10), ('loss', 15)):

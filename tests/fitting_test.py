@@ -114,6 +114,10 @@ def test_bad_requests_are_sentences(problem):
     lcode.fit(lcode.make_scheme(lcode.Code(70, 1), apply), variables, x)
   with pytest.raises(lcode.InputError, match='onecycle, paper'):
     lcode.fit(scheme, variables, x, recipe='slow')
+  with pytest.raises(lcode.InputError, match='599 labels for 600 queries'):
+    lcode.fit(scheme, variables, x, np.zeros(599, int))
+  with pytest.raises(lcode.InputError, match='validation: 3 labels for 4 queries'):
+    lcode.fit(scheme, variables, x, validation=(x[:4], np.zeros(3, int)))
   with pytest.raises(lcode.InputError, match='too few'):
     lcode.fit(scheme, variables, x[:1])
   with pytest.raises(lcode.DivergedError, match='not finite at step 1: training stopped, nothing was saved'):

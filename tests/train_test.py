@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from lcode import data, losses, parallel, train
+from lcode import data, parallel, train
 from lcode.code import Code, every_scenario
 from lcode.fitting import make_evaluator
 from lcode.losses import LOSSES
@@ -255,8 +255,3 @@ def test_a_batch_normalised_base_model_trains_alike_on_many_devices(rng):
       state, _ = fn(state, {}, split_on, parallel.split_plan(plan, devices))
     states.append(jax.device_get((state.params, state.model_state)))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), *states)
-
-
-def test_losses_are_per_unit_and_weighted_by_erasures_alone():
-  values, mask = jnp.arange(6.0).reshape(2, 3), np.array([[True, False, False], [True, True, False]])
-  assert losses.masked_sum(values, mask) == (0 + 3 + 4, 3)
