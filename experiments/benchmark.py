@@ -19,6 +19,7 @@ from experiments import common
 from lcode import data, models, parallel, records, train
 from lcode.code import Code, every_scenario
 from lcode.configs import CodeConfig
+from lcode.costs import group_costs
 from lcode.errors import InputError
 from lcode.losses import get_loss
 from lcode.progress import print_table
@@ -31,22 +32,11 @@ NUM_OUTPUTS, POOL = 10, 512
 
 
 def define_flags():
-  flags.DEFINE_string('dataset', 'fashion_mnist', 'whose shape: digits, mnist, fashion_mnist or cifar10')
-  flags.DEFINE_string('base_model', 'mlp', 'logistic, mlp or resnet18')
-  flags.DEFINE_integer('k', 2, 'queries a group')
-  flags.DEFINE_integer('r', 1, 'parities a group')
-  flags.DEFINE_string('encoder', 'mlp', 'mlp or conv')
-  flags.DEFINE_string('decoder', 'mlp', 'mlp')
+  common.define_code_flags('fashion_mnist')
   flags.DEFINE_integer('batch_size', None, 'groups a step; default: the paper\'s')
   flags.DEFINE_list('device_counts', ['1'], 'numbers of devices to time the step on')
   flags.DEFINE_integer('repeats', 5, 'timings, the median is given')
   flags.DEFINE_integer('steps', 10, 'steps a timing')
-
-
-def cost(fn, *args) -> dict:
-  """FLOPs and bytes accessed of the compiled function, by XLA's analysis."""
-  analysis = jax.jit(fn).lower(*args).compile().cost_analysis()
-  return {'flops': analysis.get('flops', 0.0), 'bytes': analysis.get('bytes accessed', 0.0)}
 
 
 def time_step(scheme, params, base_variables, split, config, count: int) -> dict:
@@ -97,13 +87,7 @@ def main():
   x = jnp.zeros((code.k, *shape))
   # On the host: the steps below donate their states, and each starts from these.
   params = jax.device_get(jax.jit(scheme.init, static_argnums=2)(jax.random.key(1), x, NUM_OUTPUTS)[0])
-  outputs, available = jnp.zeros((code.n, NUM_OUTPUTS)), every_scenario(code)[0]
-  work = {'base_k_inferences': cost(apply, base_variables, x), 'encode': cost(scheme.encode, params, x),
-          'parity_inference': cost(apply, base_variables, x[:1]),
-          'decode': cost(scheme.decode, params, outputs, available)}
-  work['parity_inference'] = {name: value * code.r for name, value in work['parity_inference'].items()}
-  for part in work.values():
-    part['relative'] = part['flops'] / work['base_k_inferences']['flops']
+  work = group_costs(scheme, params, {}, base_variables, shape, NUM_OUTPUTS)
   split = {'images': rng.integers(0, 256, (POOL, *shape), np.uint8), 'labels': rng.integers(0, 10, POOL).astype('i4'),
            'base_outputs': rng.normal(size=(POOL, NUM_OUTPUTS)).astype('f4')}
   steps = [time_step(scheme, params, base_variables, split, config, count) for count in counts]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax
 from absl import app, flags, logging
 
-from lcode import data, runs
+from lcode import coders, data, models, runs
 from lcode.errors import InputError
 from lcode.progress import print_table
 
@@ -18,6 +18,19 @@ FLAGS = flags.FLAGS
 def define_sitting_flags() -> None:
   flags.DEFINE_string('data_dir', None, 'directory of TFDS directories; default: where TFDS keeps its own')
   flags.DEFINE_integer('devices', None, 'how many devices; default: all accelerators, or as suits a CPU')
+
+
+def define_base_flags(default: str = 'digits') -> None:
+  flags.DEFINE_string('dataset', default, ', '.join(data.SPECS))
+  flags.DEFINE_string('base_model', 'mlp', ', '.join(models.MODELS))
+
+
+def define_code_flags(default: str = 'digits') -> None:
+  define_base_flags(default)
+  flags.DEFINE_integer('k', 2, 'queries a group')
+  flags.DEFINE_integer('r', 1, 'parities a group')
+  flags.DEFINE_string('encoder', 'mlp', ', '.join(coders.ENCODERS))
+  flags.DEFINE_string('decoder', 'mlp', ', '.join(coders.DECODERS))
 
 
 def define_training_flags() -> None:
@@ -78,7 +91,8 @@ def show(record: dict) -> None:
 
   rows = [[f'query {row["position"] + 1} of {config["k"]} missing', percent(row, 'reconstruction_accuracy'),
            percent(row, 'degraded_accuracy')] for row in record['positions']]
-  rows.append(['any query missing', percent(record, 'reconstruction_accuracy'), percent(record, 'degraded_accuracy')])
+  rows += [[f'any {row["missing"]} of {config["k"] + config["r"]} units missing',
+            percent(row, 'reconstruction_accuracy'), percent(row, 'degraded_accuracy')] for row in record['missing']]
   rows.append(['default answer (no code)', '', percent(record, 'default_accuracy')])
   rows.append(['deployed, nothing missing', '', percent(record, 'available_accuracy')])
   title = f'{config["dataset"]}, {config["base_model"]}, k={config["k"]}, r={config["r"]}: % of test units (95 %)'

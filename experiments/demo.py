@@ -13,7 +13,7 @@ from absl import flags
 from experiments import common
 from lcode import data, plots, runs
 from lcode.errors import InputError
-from lcode.fitting import make_codec
+from lcode.scheme import make_codec
 from lcode.progress import console
 
 FLAGS = flags.FLAGS

@@ -9,14 +9,13 @@ Stopped and started again with the same command, it goes on where it was.
 from absl import flags
 
 from experiments import common
-from lcode import runs
+from lcode import bases, configs
 
 FLAGS = flags.FLAGS
 
 
 def define_flags():
-  flags.DEFINE_string('dataset', 'digits', 'digits, mnist, fashion_mnist or cifar10')
-  flags.DEFINE_string('base_model', 'mlp', 'logistic, mlp or resnet18')
+  common.define_base_flags()
   flags.DEFINE_integer('epochs', None, 'default: the recipe\'s for the model and data set')
   flags.DEFINE_integer('batch_size', None, 'images a step, over all devices; default: the recipe\'s')
   flags.DEFINE_integer('seed', 0, 'of initial weights, order and augmentation')
@@ -25,8 +24,8 @@ def define_flags():
 
 
 def main():
-  config = runs.BaseConfig(FLAGS.dataset, FLAGS.base_model, FLAGS.epochs, FLAGS.batch_size, FLAGS.seed)
-  return runs.train_base(config, FLAGS.workdir, common.training_sitting())[1]
+  config = configs.BaseConfig(FLAGS.dataset, FLAGS.base_model, FLAGS.epochs, FLAGS.batch_size, FLAGS.seed)
+  return bases.train_base(config, FLAGS.workdir, common.training_sitting())[1]
 
 
 if __name__ == '__main__':

@@ -10,7 +10,7 @@ __version__ = '0.1.0'
 _NAMES = {
     'Code': 'code', 'every_scenario': 'code', 'sampled_scenarios': 'code',
     'Scheme': 'scheme', 'make_scheme': 'scheme', 'erase': 'scheme',
-    'fit': 'fitting', 'make_codec': 'fitting', 'Codec': 'fitting', 'Fitted': 'fitting',
+    'make_codec': 'scheme', 'Codec': 'scheme', 'ParityModel': 'parity', 'fit': 'fitting', 'Fitted': 'fitting',
     'make_code_objective': 'train', 'make_train_step': 'train', 'TrainState': 'train', 'Batch': 'train',
     'kl_base': 'losses', 'mse_base': 'losses', 'xent_label': 'losses', 'masked_mean': 'losses',
     'Recipe': 'recipes', 'RECIPES': 'recipes',

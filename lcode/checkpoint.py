@@ -38,7 +38,7 @@ def save_tree(directory: Path, tree: Any, meta: dict) -> None:
   try:
     part.mkdir(parents=True)
     with _checkpointer() as checkpointer:
-      checkpointer.save(part.resolve() / 'arrays', jax.tree.map(_to_host, tree))
+      checkpointer.save(part.resolve() / 'arrays', _filled(jax.tree.map(_to_host, tree)))
     (part / 'meta.json').write_text(json.dumps(meta))
     (part / 'manifest.json').write_text(json.dumps(_manifest(part)))
     shutil.rmtree(directory, ignore_errors=True)
@@ -61,7 +61,9 @@ def load_tree(directory: Path, make_template: Callable[[dict], Any]) -> tuple[An
   host_template = jax.tree.map(_to_host, template)
   try:
     with _checkpointer() as checkpointer:
-      restored = checkpointer.restore(directory.resolve() / 'arrays', host_template)
+      restored = checkpointer.restore(directory.resolve() / 'arrays', _filled(host_template))
+    if not jax.tree.leaves(template):
+      return template, meta
     # Orbax checks the structure, but returns another shape than the template's without a word.
     jax.tree.map(_check_shape, restored, host_template)
   except (ValueError, KeyError, TypeError) as error:
@@ -112,6 +114,11 @@ def _to_host(x):
 def _check_shape(value, like):
   if value.shape != like.shape or value.dtype != like.dtype:
     raise ValueError(f'{value.dtype}{list(value.shape)} where {like.dtype}{list(like.shape)} belongs')
+
+
+def _filled(tree):
+  """Something in place of a tree without arrays (a code without parameters), which Orbax does not write."""
+  return tree if jax.tree.leaves(tree) else {'nothing': np.zeros(1)}
 
 
 def _from_host(value, like):

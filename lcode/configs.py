@@ -28,9 +28,18 @@ class BaseConfig:
         batch_size=recipe.batch_size if self.batch_size is None else self.batch_size))
 
 
+PARITY_MODELS = {
+    'base': 'F itself, frozen, as in "Learning a Code"',
+    'from_base': 'of F\'s architecture, trained, starting from F: a parity model (ParM)',
+    'from_scratch': 'of F\'s architecture, trained from fresh weights',
+    'backup': 'a small network distilled from F, at the frontend; goes with replication',
+    'default': 'the same answer for every query, at the frontend; goes with replication',
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class CodeConfig:
-  """What a code is trained by; None stands for the recipe's choice."""
+  """What a code is trained by; None stands for the recipe's choice, '' in `train` for all that can be trained."""
 
   dataset: str = 'digits'
   base_model: str = 'mlp'
@@ -38,24 +47,52 @@ class CodeConfig:
   r: int = 1
   encoder: str = 'mlp'
   decoder: str = 'mlp'
+  parity_model: str = 'base'
+  train: str = ''
   loss: str = 'kl_base'
   recipe: str = 'onecycle'
   epochs: int | None = None
   batch_size: int | None = None
   seed: int = 0
+  scenarios: int | None = None
+  backup_multiply_adds: int | None = None
 
   def resolved(self) -> 'CodeConfig':
-    """With the recipe's choices filled in; raises InputError on unknown names and useless numbers."""
+    """With the recipe's choices filled in; raises InputError on unknown names and what makes no sense."""
     one_of('data set', self.dataset, data.SPECS)
     one_of('base model', self.base_model, models.MODELS)
     one_of('encoder', self.encoder, coders.ENCODERS)
     one_of('decoder', self.decoder, coders.DECODERS)
+    one_of('parity model', self.parity_model, PARITY_MODELS)
     get_loss(self.loss)
     Code(self.k, self.r)
+    self._check_combination()
     recipe = get_recipe(self.recipe)
     return _positive(dataclasses.replace(
         self, epochs=recipe.default_epochs(self.dataset) if self.epochs is None else self.epochs,
         batch_size=recipe.batch_size(self.k) if self.batch_size is None else self.batch_size))
+
+  @property
+  def train_parts(self) -> tuple[str, ...] | None:
+    return tuple(self.train.split(',')) if self.train else None
+
+  @property
+  def convolutional(self) -> bool:
+    """Whether the work is mostly convolutions."""
+    return self.encoder == 'conv' or self.base_model in models.CONVOLUTIONAL
+
+  def _check_combination(self):
+    fixed = self.encoder in ('addition', 'concatenation', 'berrut')
+    linear = self.base_model in models.AFFINE and self.encoder != 'concatenation'
+    if self.decoder == 'subtraction' and self.parity_model == 'base' and fixed and not linear:
+      raise InputError(f'--decoder=subtraction undoes sums of outputs, but {self.base_model} of a parity by the '
+                       f'{self.encoder} encoder is none: use --parity_model=from_base, which is trained to be one, or '
+                       'an affine base model (logistic) with --encoder=addition.')
+    if (self.parity_model == 'backup') != (self.backup_multiply_adds is not None):
+      raise InputError(f'--backup_multiply_adds={self.backup_multiply_adds} with --parity_model={self.parity_model}: a '
+                       'backup needs to be told how many multiply-adds a query it may take, nothing else does.')
+    if self.scenarios is not None and self.scenarios < 1:
+      raise InputError(f'--scenarios={self.scenarios} cannot be sampled: it must be at least 1.')
 
 
 @dataclasses.dataclass(frozen=True)

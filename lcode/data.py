@@ -144,10 +144,12 @@ class Plan:
   Attributes:
     indices: int32[steps, g, k] into a split.
     real: bool[steps, g], False for the groups that only fill the last batch.
+    available: bool[steps, s, n], the scenarios of each step, or None where all steps have the same.
   """
 
   indices: np.ndarray
   real: np.ndarray
+  available: np.ndarray | None = None
 
   @property
   def steps(self) -> int:

@@ -1,4 +1,4 @@
-"""A code on a test split: every scenario over the same consecutive groups, every position apart."""
+"""A code on a test split: every scenario over the same consecutive groups, every position and number missing apart."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,43 +6,80 @@ from typing import Any
 import numpy as np
 
 from lcode import metrics, parallel, train
-from lcode.code import every_scenario
+from lcode.code import MAX_SCENARIOS, every_scenario, num_scenarios, sampled_scenarios
 from lcode.data import Arrays
-from lcode.fitting import apply_in_batches, make_evaluator, put_split
 from lcode.losses import get_loss
 from lcode.scheme import Scheme
+from lcode.splits import apply_in_batches, make_evaluator, put_split
 
 FIGURES = ('available_accuracy', 'reconstruction_accuracy', 'degraded_accuracy')
+SAMPLED = 512  # scenarios, where there are more than MAX_SCENARIOS
+
+
+def test_scenarios(scheme: Scheme, max_missing: int | None = None) -> np.ndarray:
+  """The scenarios that a scheme is judged by: bool[s, n], all of up to max_missing (default r), or a fixed sample."""
+  fail = not scheme.at_frontend
+  if num_scenarios(scheme.code, max_missing, fail) <= MAX_SCENARIOS:
+    return every_scenario(scheme.code, max_missing, fail)
+  return sampled_scenarios(scheme.code, SAMPLED, 0, max_missing, fail)
 
 
 def evaluate(scheme: Scheme, params, model_state, base_variables, test: Arrays, *, preprocess, loss: str,
-             devices: Sequence, scenarios: np.ndarray | None = None) -> dict[str, Any]:
+             devices: Sequence, scenarios: np.ndarray | None = None, max_missing: int | None = None,
+             base_outputs: np.ndarray | None = None) -> dict[str, Any]:
   """Figures of a code on a split.
 
+  Args:
+    test: the split; labels may be None (the classes that F answers then stand in for them).
+    scenarios: bool[s, n]; None for `test_scenarios(scheme, max_missing)`.
+    base_outputs: f32[N, C], F on the split, where it is known already.
+
   Returns:
-    `available_accuracy` over the whole split; `reconstruction_accuracy`, `degraded_accuracy` and `test_loss` over
-    the erased units; `default_accuracy`, of always answering the class that F answers most; `positions`, a
-    dictionary for each data position; each accuracy with its 95 % interval under `<name>_interval`.
+    `available_accuracy`, F's over the whole split; `reconstruction_accuracy`, `degraded_accuracy`, `relative_error` and
+    `test_loss` over what the scenarios make an approximation; `intact_accuracy`, what is answered when nothing is
+    missing: F's accuracy, or less if the code is not systematic; `default_accuracy` and `default_relative_error`, of
+    always answering the class that F answers most, or F's mean; `positions` and `missing`, a dictionary for each data
+    position and for each number of missing units; each accuracy with its 95 % interval under `<name>_interval`.
   """
-  outputs = apply_in_batches(scheme.base_apply, base_variables, test.images, preprocess)
-  available = every_scenario(scheme.code) if scenarios is None else scenarios
-  objective = train.make_code_objective(scheme, get_loss(loss), available)
-  counts = make_evaluator(objective, train.make_fetch(preprocess, False), put_split(test, outputs, devices),
-                          parallel.replicate(base_variables, devices), scheme.code.k, devices)(params, model_state)
+  outputs = base_outputs
+  if outputs is None:
+    outputs = apply_in_batches(scheme.base_apply, base_variables, test.images, preprocess)
   guesses = outputs.argmax(-1)
-  default = np.bincount(guesses, minlength=outputs.shape[-1]).argmax()
+  test = Arrays(test.images, guesses if test.labels is None else test.labels)
+  available = test_scenarios(scheme, max_missing) if scenarios is None else np.asarray(scenarios, bool)
+  intact = np.ones((0 if scheme.systematic else 1, scheme.code.n), bool)
+  with_intact = np.concatenate([intact, available])
+  everything = make_evaluator(
+      lambda axis: train.make_code_objective(scheme, get_loss(loss), with_intact, axis),
+      train.make_fetch(preprocess, False), put_split(test, outputs, devices),
+      parallel.replicate(base_variables, devices), scheme.code.k, devices)(params, model_state)
+  counts = metrics.select(everything, slice(len(intact), None))
+
   figures = _with_intervals(metrics.summarise(counts))
   figures['test_loss'] = figures.pop('loss')
   # F's accuracy is that on the whole split; on the erased units alone it differs by the groups left over.
   figures |= _proportion('available_accuracy', float((guesses == test.labels).mean()), len(test))
+  figures['intact_accuracy'] = figures['available_accuracy']
+  if not scheme.systematic:
+    figures['intact_accuracy'] = metrics.summarise(metrics.select(everything, [0]))['degraded_accuracy']
+  default = np.bincount(guesses, minlength=outputs.shape[-1]).argmax()
   figures |= _proportion('default_accuracy', float((default == test.labels).mean()), len(test))
-  figures['test_groups'] = len(test) // scheme.code.k
-  by_position = metrics.summarise(counts, by_position=True)
-  figures['positions'] = [
-      {'position': position} | _with_intervals({name: float(value[position]) for name, value in by_position.items()})
-      for position in range(scheme.code.k)
-  ]
+  figures['default_relative_error'] = float(np.sqrt(outputs.var(0).sum() / np.square(outputs).mean(0).sum()))
+  figures['test_groups'], figures['scenarios'] = len(test) // scheme.code.k, len(available)
+  figures['positions'] = _positions(counts, scheme.code.k)
+  figures['missing'] = _by_number(counts, (~available).sum(1))
   return figures
+
+
+def _positions(counts, k):
+  by_position = metrics.summarise(counts, by_position=True)
+  return [{'position': i} | _with_intervals({name: float(value[i]) for name, value in by_position.items()})
+          for i in range(k)]
+
+
+def _by_number(counts, missing):
+  return [{'missing': int(m)} | _with_intervals(metrics.summarise(metrics.select(counts, missing == m)))
+          for m in np.unique(missing)]
 
 
 def _with_intervals(figures):

@@ -1,38 +1,29 @@
 """Training from arrays: a code over a frozen model, or a base model; devices, loop and step put together."""
 
-import functools
+import dataclasses
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from lcode import loop, parallel, train
-from lcode.code import every_scenario
+from lcode.code import MAX_SCENARIOS, every_scenario, num_scenarios, sampled_scenarios
 from lcode.data import Arrays, epoch_order, plan_batches
 from lcode.errors import InputError
 from lcode.losses import get_loss
-from lcode.metrics import Counts, merge, summarise
+from lcode.metrics import summarise
 from lcode.recipes import Recipe, get_recipe
-from lcode.scheme import Scheme
+from lcode.scheme import PARTS, Codec, Scheme, make_codec, parts_to_train
+from lcode.splits import apply_in_batches, make_evaluator, put_split
 
 # Seeds of the parts of a run are split from the run's seed by these, so that one does not follow another.
-_INIT, _STEPS, _ORDER = 0, 1, 2
-EVALUATION_BATCH = 256  # groups a batch, about
-
-
-class Codec(NamedTuple):
-  """A trained code as two jitted functions over a batch of groups.
-
-  Attributes:
-    encode: f32[g, k, *S] -> parities f32[g, r, *S].
-    decode: (outputs f32[g, n, C], available bool[n] or bool[g, n]) -> f32[g, k, C].
-  """
-
-  encode: Callable
-  decode: Callable
+_INIT, _STEPS, _ORDER, _SCENARIOS = 0, 1, 2, 3
+SCENARIOS_A_STEP = 64  # of more than that, so many are sampled for each step
 
 
 class Fitted(NamedTuple):
@@ -45,65 +36,13 @@ class Fitted(NamedTuple):
   result: loop.Result
 
 
-def make_codec(scheme: Scheme, params) -> Codec:
-  """The jitted encode and decode of a scheme with these parameters (which stay arguments of what is compiled)."""
-  encode_fn = jax.jit(jax.vmap(scheme.encode, (None, 0)))
-  decode_fn = jax.jit(jax.vmap(scheme.decode, (None, 0, 0)))
-  params = jax.device_put(params)  # once, not with every call
-
-  def decode(outputs, available):
-    return decode_fn(params, outputs, jnp.broadcast_to(jnp.asarray(available, bool), outputs.shape[:2]))
-
-  return Codec(lambda x: encode_fn(params, x), decode)
-
-
-def apply_in_batches(apply: Callable, variables, images, preprocess: Callable, batch_size: int = 500) -> np.ndarray:
-  """F over many queries: f32[N, C], a batch at a time (the last one padded, so that one shape is compiled)."""
-  batch_size = min(batch_size, len(images))
-  outputs = []
-  for start in range(0, len(images), batch_size):
-    chunk = np.asarray(images[start:start + batch_size])
-    padding = [(0, batch_size - len(chunk))] + [(0, 0)] * (chunk.ndim - 1)
-    outputs.append(np.asarray(_apply(apply, preprocess, variables, np.pad(chunk, padding)))[:len(chunk)])
-  return np.concatenate(outputs)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _apply(apply, preprocess, variables, images):
-  return apply(variables, preprocess(images))
-
-
-def make_evaluator(objective: Callable, fetch: Callable, split: dict, base_variables, k: int, devices: Sequence):
-  """Returns (params, model_state) -> metrics.Counts over the consecutive groups of a split that lies on `devices`."""
-  count = len(split['labels'])
-  batch = parallel.pad_batch(min(EVALUATION_BATCH, max(count // k, 1)), devices)
-  plan = plan_batches(np.arange(count), k, batch)
-  on_devices = parallel.split_plan(plan, devices)
-  fn = parallel.run_on(devices, lambda axis: train.make_planned_evaluation(objective, fetch, axis), 5, split=3)
-
-  def evaluate(params, model_state) -> Counts:
-    total = None
-    for row in range(plan.steps):
-      # Fetched one by one: many collectives in flight deadlock on a CPU with few cores.
-      counts = jax.device_get(fn((params, model_state), base_variables, split, on_devices, np.int32(row)))
-      total = counts if total is None else merge(total, counts)
-    return total
-
-  return evaluate
-
-
-def put_split(arrays: Arrays, base_outputs, devices: Sequence) -> dict:
-  """A split on the devices, as `train.make_fetch` takes it."""
-  return parallel.replicate({'images': np.asarray(arrays.images), 'labels': np.asarray(arrays.labels, np.int32),
-                             'base_outputs': base_outputs}, devices)
-
-
 def fit(scheme: Scheme, base_variables, images, labels=None, *, validation: tuple | None = None, loss: str = 'kl_base',
         recipe: str | Recipe = 'onecycle', epochs: int | None = None, batch_size: int | None = None, seed: int = 0,
-        scenarios: np.ndarray | None = None, preprocess: Callable = jnp.asarray, augment: bool = False,
-        devices: Sequence | None = None, max_steps: int | None = None, store: loop.Store | None = None,
-        save_every_s: float = 60.0, reporter: loop.Reporter | None = None) -> Fitted:
-  """Trains a code over the frozen `scheme.base_apply`.
+        train_parts: Sequence[str] | None = None, scenarios: np.ndarray | int | None = None,
+        preprocess: Callable = jnp.asarray, augment: bool = False, devices: Sequence | None = None,
+        max_steps: int | None = None, store: loop.Store | None = None, save_every_s: float = 60.0,
+        reporter: loop.Reporter | None = None, base_outputs: Mapping[str, np.ndarray] | None = None) -> Fitted:
+  """Trains a code over the frozen `scheme.base_apply`; one that needs no training is only chosen on `validation`.
 
   Args:
     scheme: from `make_scheme`.
@@ -118,7 +57,10 @@ def fit(scheme: Scheme, base_variables, images, labels=None, *, validation: tupl
     epochs: None for the recipe's.
     batch_size: groups a step over all devices; None for the recipe's.
     seed: of the initial parameters, the groups and the augmentation.
-    scenarios: bool[s, n] to train and validate on; None for every one of up to r missing units.
+    train_parts: which of 'encoder', 'parity_model', 'decoder' to train, the others stay as they start; None for all
+      that have parameters.
+    scenarios: bool[s, n] to train and validate on; or how many to sample for each step from those of up to r missing
+      units; None for all of them, or `SCENARIOS_A_STEP` a step where there are more.
     preprocess: images -> f32[..., *S], run on the device.
     augment: random crop and flip of what is encoded; the targets stay those of the plain images.
     devices: None for all accelerators, or on CPU the first device.
@@ -126,9 +68,10 @@ def fit(scheme: Scheme, base_variables, images, labels=None, *, validation: tupl
     store: a `checkpoint.Store` to save to and to resume from.
     save_every_s: seconds between two checkpoints.
     reporter: told of the progress.
+    base_outputs: F's outputs f32[N, C] on the queries under 'train' and 'validation', where they are known already.
 
   Raises:
-    InputError: if k is larger than a split, or the batch cannot be split over the devices.
+    InputError: if k is larger than a split, the batch cannot be split over the devices, or a part cannot be trained.
     DivergedError: if the loss is not finite.
   """
   recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
@@ -140,31 +83,79 @@ def fit(scheme: Scheme, base_variables, images, labels=None, *, validation: tupl
   plan_batches(np.arange(len(held_out)), scheme.code.k, 1)  # raises before anything is computed
   plan = plan_batches(np.arange(len(training)), scheme.code.k, batch_size)
 
-  splits = []
-  for arrays in (training, held_out):
-    outputs = apply_in_batches(scheme.base_apply, base_variables, arrays.images, preprocess)
-    if arrays.labels is None:
-      arrays = Arrays(arrays.images, outputs.argmax(-1))
-    splits.append(put_split(arrays, outputs, devices))
-  base_variables = parallel.replicate(base_variables, devices)
+  def put(arrays, outputs):
+    if outputs is None:
+      outputs = apply_in_batches(scheme.base_apply, base_variables, arrays.images, preprocess)
+    labels = outputs.argmax(-1) if arrays.labels is None else arrays.labels
+    return put_split(Arrays(arrays.images, labels), outputs, devices)
 
-  example = preprocess(jnp.asarray(training.images[:scheme.code.k]))
+  known = {'train': None, 'validation': None} if base_outputs is None else base_outputs
+  split = put(held_out, known['validation'])
+  num_outputs = split['base_outputs'].shape[-1]
   init = jax.jit(scheme.init, static_argnums=2)
-  params, model_state = init(_key(seed, _INIT), example, splits[0]['base_outputs'].shape[-1])
-  tx = recipe.make_optimizer(epochs * plan.steps)
-  objective = train.make_code_objective(scheme, get_loss(loss),
-                                        every_scenario(scheme.code) if scenarios is None else scenarios)
-  fetch = train.make_fetch(preprocess, augment)
-  counts_of = make_evaluator(objective, train.make_fetch(preprocess, False), splits[1], base_variables,
-                             scheme.code.k, devices)
-  state = train.init_state(params, model_state, tx, _seed(seed, _STEPS))
-  no_classes = splits[0]['base_outputs'].shape[-1] == 1 or (loss == 'mse_base' and labels is None)
-  schedule = loop.Schedule(epochs, plan.steps, parallel.steps_per_call(devices), max_steps, save_every_s,
-                           'loss' if no_classes else 'reconstruction_accuracy')
-  result = _run(lambda axis: objective, tx, fetch, counts_of, base_variables, splits[0], scheme.code.k, batch_size,
-                state, schedule, seed, devices, store, reporter)
+  # A copy: where a part starts from F's own buffers, steps would take these over.
+  params, model_state = jax.tree.map(jnp.copy, init(
+      _key(seed, _INIT), preprocess(jnp.asarray(training.images[:scheme.code.k])), num_outputs, base_variables))
+  base_variables = parallel.replicate(base_variables, devices)
+  parts = parts_to_train(scheme, params, train_parts)
+
+  sample, validated = _scenarios(scheme, scenarios, seed)
+  counts_of = make_evaluator(lambda axis: train.make_code_objective(scheme, get_loss(loss), validated, axis),
+                             train.make_fetch(preprocess, False), split, base_variables, scheme.code.k, devices)
+  no_classes = num_outputs == 1 or (loss == 'mse_base' and labels is None)
+  criterion = 'loss' if no_classes else 'reconstruction_accuracy'
+  if not parts:
+    params, epochs = _choose(scheme, params, lambda params: summarise(counts_of(params, model_state)), criterion), 0
+  else:
+    split = put(training, known['train'])
+
+  tx = _only(parts, recipe.make_optimizer(epochs * plan.steps), params)
+  schedule = loop.Schedule(epochs, plan.steps, parallel.steps_per_call(devices), max_steps, save_every_s, criterion)
+  result = _run(lambda axis: train.make_code_objective(scheme, get_loss(loss), validated, axis), tx,
+                train.make_fetch(preprocess, augment), counts_of, base_variables, split, scheme.code.k, batch_size,
+                train.init_state(params, model_state, tx, _seed(seed, _STEPS)), schedule, seed, devices, store,
+                reporter, sample=sample)
   params, model_state = jax.device_get(result.best.variables)
-  return Fitted(scheme, params, model_state, make_codec(scheme, params), result)
+  return Fitted(scheme, params, model_state, make_codec(scheme, params, model_state), result)
+
+
+def _scenarios(scheme: Scheme, wanted, seed: int) -> tuple[Callable | None, np.ndarray]:
+  """(epoch, steps) -> bool[steps, s, n] where each step samples its own, else None; and validation's, bool[s, n]."""
+  code, fail = scheme.code, not scheme.at_frontend
+  if isinstance(wanted, np.ndarray):
+    return None, wanted
+  count = SCENARIOS_A_STEP if wanted is None else wanted
+  fixed = sampled_scenarios(code, 4 * count, _seed(seed, _SCENARIOS), None, fail)
+  total = num_scenarios(code, None, fail)
+  if total <= count:
+    return None, fixed
+  listed = every_scenario(code, None, fail) if total <= MAX_SCENARIOS else None
+
+  def sample(epoch, steps):
+    rng = np.random.default_rng([_seed(seed, _SCENARIOS), epoch])
+    if listed is not None:
+      return np.stack([listed[rng.choice(total, count, replace=False)] for _ in range(steps)])
+    seeds = rng.integers(2**31, size=steps).tolist()
+    return np.stack([sampled_scenarios(code, count, step_seed, None, fail) for step_seed in seeds])
+
+  return sample, fixed
+
+
+def _choose(scheme: Scheme, params, figures_of: Callable, criterion: str):
+  """Of the candidates of each part, in all combinations, those that are best on the validation groups."""
+  if not scheme.candidates:
+    return params
+  better = -1 if criterion == 'loss' else 1
+  options = [params | dict(zip(scheme.candidates, values)) for values in itertools.product(*scheme.candidates.values())]
+  values = [better * figures_of(option)[criterion] for option in options]
+  return options[int(np.argmax(np.nan_to_num(values, nan=-np.inf)))]
+
+
+def _only(parts, tx, params):
+  """`tx` on these parts alone; the others get neither updates nor optimiser state, and XLA drops their gradients."""
+  if not parts or all(part in parts or not jax.tree.leaves(params[part]) for part in PARTS):
+    return tx
+  return optax.partition({True: tx, False: optax.set_to_zero()}, {part: part in parts for part in PARTS})
 
 
 def fit_base(make_model: Callable, training: Arrays, held_out: Arrays, *, make_optimizer: Callable, epochs: int,
@@ -182,7 +173,7 @@ def fit_base(make_model: Callable, training: Arrays, held_out: Arrays, *, make_o
   variables = jax.jit(make_model(None).init)(_key(seed, _INIT), preprocess(jnp.asarray(training.images[:1])))
   params = variables.pop('params')
   tx = make_optimizer(epochs * plan.steps)
-  counts_of = make_evaluator(train.make_base_objective(make_model(None)), train.make_fetch(preprocess, False),
+  counts_of = make_evaluator(lambda _: train.make_base_objective(make_model(None)), train.make_fetch(preprocess, False),
                              splits[1], {}, 1, devices)
   state = train.init_state(params, variables, tx, _seed(seed, _STEPS))
   schedule = loop.Schedule(epochs, plan.steps, parallel.steps_per_call(devices), max_steps, save_every_s,
@@ -193,7 +184,7 @@ def fit_base(make_model: Callable, training: Arrays, held_out: Arrays, *, make_o
 
 
 def _run(make_objective, tx, fetch, counts_of, base_variables, split, k, batch_size, state, schedule, seed, devices,
-         store, reporter, drop_last=False):
+         store, reporter, drop_last=False, sample=None):
   """Binds the arrays to the compiled step and evaluation, and trains."""
 
   def make_step(count):
@@ -204,8 +195,10 @@ def _run(make_objective, tx, fetch, counts_of, base_variables, split, k, batch_s
     return lambda state, plan: fn(state, base_variables, split, plan)
 
   def make_plan(epoch):
-    order = epoch_order(len(split['labels']), _seed(seed, _ORDER), epoch)
-    return parallel.split_plan(plan_batches(order, k, batch_size, drop_last), devices)
+    plan = plan_batches(epoch_order(len(split['labels']), _seed(seed, _ORDER), epoch), k, batch_size, drop_last)
+    if sample is not None:
+      plan = dataclasses.replace(plan, available=sample(epoch, plan.steps))
+    return parallel.split_plan(plan, devices)
 
   def place(tree):
     return parallel.replicate(tree, devices)

@@ -130,6 +130,8 @@ def run(make_step: Callable, evaluate: Callable, make_plan: Callable, state: Tra
   if best is None:  # stopped in the first epoch, past what max_steps now allows
     value = _criterion(evaluate(state.params, state.model_state), schedule)
     best = Best(done, value, (state.params, state.model_state), partial=True)
+    if store and total == 0:  # nothing to train: what was initialised or chosen is kept as a trained code is
+      store.save(state, best, seconds + time.monotonic() - started_at)
   return Result(state, best, history, seconds + time.monotonic() - started_at, schedule.steps_per_epoch)
 
 

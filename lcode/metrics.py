@@ -22,6 +22,8 @@ class Counts:
   reconstructed: Any   # of them, argmax of the reconstruction = argmax of F
   degraded: Any        # of them, argmax of the reconstruction = label
   available: Any       # of them, argmax F = label (the same units, so that the drop is a paired figure)
+  squared_error: Any   # sum over them of |reconstruction - F(x)|^2
+  squared_norm: Any    # sum over them of |F(x)|^2
 
 
 def count(loss, reconstructed, base_outputs, labels, mask) -> Counts:
@@ -37,16 +39,24 @@ def count(loss, reconstructed, base_outputs, labels, mask) -> Counts:
   guess = jnp.argmax(reconstructed, -1)
   base_guess = jnp.argmax(base_outputs, -1)[:, None]
   label = labels[:, None]
+  squared_error = jnp.sum(jnp.square(reconstructed - base_outputs[:, None]), -1)
+  squared_norm = jnp.sum(jnp.square(base_outputs), -1)[:, None]
 
   def over_groups(values):
     return jnp.sum(jnp.where(mask, values, 0), axis=0, dtype=jnp.float32)
 
   return Counts(loss=over_groups(loss), erased=over_groups(True), reconstructed=over_groups(guess == base_guess),
-                degraded=over_groups(guess == label), available=over_groups(base_guess == label))
+                degraded=over_groups(guess == label), available=over_groups(base_guess == label),
+                squared_error=over_groups(squared_error), squared_norm=over_groups(squared_norm))
 
 
 def merge(a: Counts, b: Counts) -> Counts:
   return jax.tree.map(lambda x, y: x + y, a, b)
+
+
+def select(counts: Counts, scenarios) -> Counts:
+  """The counts of some scenarios: rows by index or by a boolean mask."""
+  return jax.tree.map(lambda x: x[scenarios], counts)
 
 
 def summarise(counts: Counts, by_position: bool = False) -> dict[str, Any]:
@@ -54,7 +64,8 @@ def summarise(counts: Counts, by_position: bool = False) -> dict[str, Any]:
 
   Returns:
     `loss`, `reconstruction_accuracy`, `degraded_accuracy`, `available_accuracy` (the last over the erased
-    units too) and `erased`, the number of units they are taken over.
+    units too), `relative_error` (root of the summed |reconstruction - F(x)|^2 over the summed |F(x)|^2, for outputs
+    that are no class scores) and `erased`, the number of units they are taken over.
   """
   sums = jax.tree.map(lambda x: np.asarray(x, np.float64).sum(0), counts)
   if not by_position:
@@ -62,6 +73,7 @@ def summarise(counts: Counts, by_position: bool = False) -> dict[str, Any]:
   units = np.maximum(sums.erased, 1)
   figures = {'loss': sums.loss / units, 'reconstruction_accuracy': sums.reconstructed / units,
              'degraded_accuracy': sums.degraded / units, 'available_accuracy': sums.available / units,
+             'relative_error': np.sqrt(sums.squared_error / np.maximum(sums.squared_norm, 1e-30)),
              'erased': sums.erased}
   return figures if by_position else {name: float(value) for name, value in figures.items()}
 

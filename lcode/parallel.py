@@ -114,15 +114,18 @@ def split_plan(plan: Plan, devices: Sequence):
   steps, groups, k = plan.indices.shape
   check_batch(groups, devices)
   position = np.arange(groups, dtype=np.int32)
+  scenarios = {} if plan.available is None else {'available': plan.available}
   if len(devices) == 1:
     arrays = {'indices': plan.indices, 'real': plan.real, 'position': position}
-    return replicate(arrays, devices)
+    return replicate(arrays | scenarios, devices)
   count, per_device = len(devices), groups // len(devices)
   arrays = {
       'indices': plan.indices.reshape(steps, count, per_device, k).swapaxes(0, 1),
       'real': plan.real.reshape(steps, count, per_device).swapaxes(0, 1),
       'position': position.reshape(count, per_device),
   }
+  # Every device decodes its groups in all scenarios of the step.
+  arrays |= {name: np.broadcast_to(value, (count, *value.shape)) for name, value in scenarios.items()}
   sharding = _sharding(devices, PartitionSpec(AXIS))
   return {name: jax.make_array_from_callback(value.shape, sharding, lambda index, v=value: v[index])
           for name, value in arrays.items()}

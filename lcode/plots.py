@@ -1,5 +1,6 @@
-"""Pictures, without a display: groups with their parities, and true beside reconstructed outputs."""
+"""Pictures, without a display: groups with their parities; schemes as points and lines."""
 
+import itertools
 from pathlib import Path
 
 import matplotlib
@@ -47,6 +48,48 @@ def save_groups(path: Path, images: np.ndarray, parities: np.ndarray, true: np.n
         axis.set_title(f'query {query + 1} missing', fontsize=9)
   figure.suptitle(title, fontsize=10)
   figure.legend(*axes[0, -1].get_legend_handles_labels(), fontsize=8, loc='outside lower right', ncols=2)
+  figure.savefig(path, dpi=110)
+  plt.close(figure)
+  return path
+
+
+def save_points(path: Path, title: str, names: list[str], labels: list[str], panels: dict[str, list[float]],
+                heights: list[float], ylabel: str) -> Path:
+  """A panel for each of `panels` (its x axis and values); a colour for each name, its points labelled."""
+  figure, axes = plt.subplots(1, len(panels), figsize=(6 * len(panels), 5), sharey=True, squeeze=False,
+                              layout='constrained')
+  for axis, (xlabel, xs) in zip(axes[0], panels.items()):
+    for name, style in zip(dict.fromkeys(names), _styles()):
+      chosen = [i for i, other in enumerate(names) if other == name]
+      axis.plot([xs[i] for i in chosen], [heights[i] for i in chosen], linestyle='', label=name, **style)
+      for i in chosen:
+        axis.annotate(labels[i], (xs[i], heights[i]), fontsize=6, xytext=(3, 3), textcoords='offset points')
+    axis.set_xscale('symlog', linthresh=1e-3)
+    axis.set_xlabel(xlabel)
+    axis.grid(alpha=0.3)
+  axes[0, 0].set_ylabel(ylabel)
+  return _finish(figure, axes[0, 0], title, path)
+
+
+def save_lines(path: Path, title: str, lines: dict[str, list[tuple[float, float]]], xlabel: str, ylabel: str) -> Path:
+  """A line for each name."""
+  figure, axis = plt.subplots(figsize=(8, 5), layout='constrained')
+  for (name, points), style in zip(lines.items(), _styles()):
+    axis.plot(*zip(*points), label=name, **style | ({'marker': ''} if len(points) > 20 else {}))
+  axis.set_xlabel(xlabel)
+  axis.set_ylabel(ylabel)
+  axis.grid(alpha=0.3)
+  return _finish(figure, axis, title, path)
+
+
+def _styles():
+  """As many looks as are asked for: ten colours, then the same with another marker."""
+  return ({'color': f'C{i % 10}', 'marker': 'os^vDPX*'[i // 10 % 8], 'markersize': 5} for i in itertools.count())
+
+
+def _finish(figure, axis, title, path):
+  figure.suptitle(title, fontsize=11)
+  figure.legend(*axis.get_legend_handles_labels(), fontsize=7, loc='outside right upper')
   figure.savefig(path, dpi=110)
   plt.close(figure)
   return path

@@ -41,6 +41,13 @@ RECIPES = {
     'paper': Recipe(_paper_optimizer, lambda k: 64 if k < 5 else 32, {'cifar10': 2000, '': 500}),
     # The same coders in a tenth of the epochs: one cycle of the learning rate, up to 5e-3 and down to nothing.
     'onecycle': Recipe(_one_cycle, lambda k: 64 if k < 5 else 32, {'digits': 500, '': 40}),
+    # The convolutional encoder needs fewer epochs, and costs twenty times as much.
+    'onecycle_conv': Recipe(lambda steps: _one_cycle(steps, 2e-3), lambda k: 64 if k < 5 else 32,
+                            {'digits': 60, '': 10}),
+    # Parity models, which start from F.
+    'parity': Recipe(lambda steps: _one_cycle(steps, 1e-3), lambda k: 64, {'digits': 300, '': 30}),
+    # Backups and default answers, groups of one.
+    'distil': Recipe(lambda steps: _one_cycle(steps, 5e-3), lambda k: 128, {'digits': 150, '': 20}),
 }
 
 
@@ -67,5 +74,8 @@ def _momentum(total_steps):
 BASE_RECIPES = {
     'logistic': BaseRecipe(lambda steps: _one_cycle(steps, 1e-2), 128, {'digits': 60, '': 15}),
     'mlp': BaseRecipe(lambda steps: _one_cycle(steps, 3e-3), 128, {'digits': 60, '': 20}),
+    'lenet5': BaseRecipe(lambda steps: _one_cycle(steps, 3e-3), 128, {'cifar10': 40, '': 20}),
+    'vgg11': BaseRecipe(_momentum, 128, {'digits': 30, 'cifar10': 60, '': 10}),
     'resnet18': BaseRecipe(_momentum, 128, {'digits': 30, 'cifar10': 60, '': 10}),
+    'resnet20': BaseRecipe(_momentum, 128, {'digits': 30, 'cifar10': 40, '': 10}),
 }

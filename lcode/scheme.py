@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lcode import coders
+from lcode import coders, parity
 from lcode.code import Code
-from lcode.errors import one_of
+from lcode.errors import InputError, one_of
+
+PARTS = ('encoder', 'parity_model', 'decoder')
 
 
 class Scheme(NamedTuple):
@@ -20,12 +22,16 @@ class Scheme(NamedTuple):
 
   Attributes:
     code: how many data units and parities.
-    init: (key, x f32[k, *S], num_outputs) -> params, model_state.
-    encode: (params, x f32[k, *S]) -> parities f32[r, *S].
-    infer: (params, model_state, base_variables, parities f32[g, r, *S], train) -> f32[g, r, C], model_state.
+    init: (key, x f32[k, *S], num_outputs, base_variables=None) -> params, model_state; params has an entry for each
+      of `PARTS`. base_variables are needed where a parity model starts from F.
+    encode: (params, x f32[k, *S]) -> parities f32[r, *S], or where not systematic all coded queries f32[n, *S].
+    infer: (params, model_state, base_variables, parities f32[g, r, *S], train=False, axis_name=None)
+      -> f32[g, r, C], model_state; axis_name is that of the devices a batch is split over, for batch statistics.
     decode: (params, outputs f32[n, C], available bool[n]) -> f32[k, C]; what arrived is passed on as it is.
     base_apply: F, (variables, x f32[b, *S]) -> f32[b, C].
-    systematic: True if the data units themselves are sent to F.
+    systematic: True if the data units themselves are sent to F. Otherwise every answer is an approximation.
+    candidates: part -> parameters to choose from on validation groups, for parts that are not trained by gradients.
+    at_frontend: True if what answers the parities runs at the frontend, so that it is never missing.
   """
 
   code: Code
@@ -35,6 +41,8 @@ class Scheme(NamedTuple):
   decode: Callable
   base_apply: Callable
   systematic: bool
+  candidates: dict[str, list]
+  at_frontend: bool
 
 
 def erase(outputs, available):
@@ -42,40 +50,105 @@ def erase(outputs, available):
   return jnp.where(available[:, None], outputs, 0)
 
 
-def make_scheme(code: Code, base_apply: Callable, encoder: Any = 'mlp', decoder: Any = 'mlp') -> Scheme:
-  """Composes an encoder, the base model F on the parities, and a decoder.
+def make_scheme(code: Code, base_apply: Callable, encoder: Any = 'mlp', decoder: Any = 'mlp',
+                parity_model: parity.ParityModel | None = None) -> Scheme:
+  """Composes an encoder, what answers the parities, and a decoder.
 
   Args:
     code: the (k, r) code.
     base_apply: F, (variables, x f32[b, *S]) -> f32[b, C].
     encoder: a name in `coders.ENCODERS` or a Flax module of the same contract.
     decoder: a name in `coders.DECODERS` or a Flax module of the same contract.
+    parity_model: see `parity`; None for F itself.
+
+  Raises:
+    InputError: if a name is unknown, or the parts do not go together.
   """
   if isinstance(encoder, str):
     encoder = coders.ENCODERS[one_of('encoder', encoder, coders.ENCODERS)](code)
   if isinstance(decoder, str):
     decoder = coders.DECODERS[one_of('decoder', decoder, coders.DECODERS)](code)
+  model = parity.base_itself(base_apply) if parity_model is None else parity_model
+  _check_parts(encoder, decoder, model)
+  systematic = getattr(encoder, 'systematic', True)
+  passes_on = systematic and getattr(decoder, 'passes_on', True)
 
-  def init(key, x, num_outputs):
+  def init(key, x, num_outputs, base_variables=None):
     encoder_key, decoder_key = jax.random.split(key)
-    params = {
-        'encoder': encoder.init(encoder_key, x).get('params', {}),
-    }
+    coded, variables = encoder.init_with_output(encoder_key, x)
     outputs, available = jnp.zeros((code.n, num_outputs)), jnp.ones(code.n, bool)
-    params['decoder'] = decoder.init(decoder_key, outputs, available).get('params', {})
-    return params, {}
+    parity_params, model_state = parity.init_all(model, code.r, jax.random.fold_in(key, 1), coded, num_outputs,
+                                                 base_variables)
+    return {'encoder': variables.get('params', {}), 'parity_model': parity_params,
+            'decoder': decoder.init(decoder_key, outputs, available).get('params', {})}, model_state
 
   def encode(params, x):
     return encoder.apply({'params': params['encoder']}, x)
 
-  def infer(params, model_state, base_variables, parities, train=False):
-    del params, train  # F is frozen, in evaluation mode always
-    flat = parities.reshape(-1, *parities.shape[2:])
-    return base_apply(base_variables, flat).reshape(*parities.shape[:2], -1), model_state
+  def infer(params, model_state, base_variables, parities, train=False, axis_name=None):
+    return parity.apply_all(model, params['parity_model'], model_state, base_variables, parities, train, axis_name)
 
   def decode(params, outputs, available):
     outputs = erase(outputs, available)
     decoded = decoder.apply({'params': params['decoder']}, outputs, available)
-    return jnp.where(available[:code.k, None], outputs[:code.k], decoded)
+    return jnp.where(available[:code.k, None], outputs[:code.k], decoded) if passes_on else decoded
 
-  return Scheme(code, init, encode, infer, decode, base_apply, systematic=True)
+  modules = {'encoder': encoder, 'decoder': decoder}
+  candidates = {part: module.candidates() for part, module in modules.items() if hasattr(module, 'candidates')}
+  return Scheme(code, init, encode, infer, decode, base_apply, systematic, candidates, model.at_frontend)
+
+
+class Codec(NamedTuple):
+  """A code with its parameters as jitted functions over a batch of groups.
+
+  Attributes:
+    encode: f32[g, k, *S] -> parities f32[g, r, *S] (all coded queries f32[g, n, *S] where not systematic).
+    decode: (outputs f32[g, n, C], available bool[n] or bool[g, n]) -> f32[g, k, C].
+    infer: (base_variables, parities f32[g, r, *S]) -> f32[g, r, C]: F on them, or the parity models.
+  """
+
+  encode: Callable
+  decode: Callable
+  infer: Callable
+
+
+def make_codec(scheme: Scheme, params, model_state=None) -> Codec:
+  """The jitted functions of a scheme with these parameters (which stay arguments of what is compiled)."""
+  encode_fn = jax.jit(jax.vmap(scheme.encode, (None, 0)))
+  decode_fn = jax.jit(jax.vmap(scheme.decode, (None, 0, 0)))
+  infer_fn = jax.jit(lambda *args: scheme.infer(*args)[0])
+  params, model_state = jax.device_put((params, model_state or {}))  # once, not with every call
+
+  def decode(outputs, available):
+    return decode_fn(params, outputs, jnp.broadcast_to(jnp.asarray(available, bool), outputs.shape[:2]))
+
+  return Codec(lambda x: encode_fn(params, x), decode,
+               lambda base_variables, parities: infer_fn(params, model_state, base_variables, parities))
+
+
+def parts_to_train(scheme: Scheme, params, wanted=None) -> tuple[str, ...]:
+  """The parts that gradients train: those of `wanted`, or all that have parameters which are not chosen otherwise.
+
+  Raises:
+    InputError: if a wanted part is unknown, or has nothing to train.
+  """
+  able = tuple(part for part in PARTS if jax.tree.leaves(params[part]) and part not in scheme.candidates)
+  for part in wanted or ():
+    if one_of('part to train', part, PARTS) not in able:
+      raise InputError(f'--train={part}: the {part.replace("_", " ")} of this scheme has nothing to train; choose from '
+                       f'{", ".join(able) or "none"}, or leave the flag out.')
+  return able if wanted is None else tuple(part for part in PARTS if part in wanted)
+
+
+def _check_parts(encoder, decoder, model):
+  """Raises InputError if the parts do not go together."""
+  partners = getattr(decoder, 'goes_with', None)
+  if partners is not None and type(encoder).__name__ not in partners:
+    raise InputError(f'the {type(decoder).__name__} undoes what {" or ".join(partners)} does, not '
+                     f'{type(encoder).__name__}: use them together.')
+  if not getattr(encoder, 'systematic', True) and not model.shared:
+    raise InputError(f'{type(encoder).__name__} sends coded queries to every worker, so that there are no parities for '
+                     'a parity model: use --parity_model=base, F itself.')
+  if model.per_query and 'Replication' not in type(encoder).__name__:
+    raise InputError(f'a backup or default answer takes queries as they are, not parities of {type(encoder).__name__}: '
+                     'use --encoder=replication.')

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from lcode import losses, metrics
@@ -33,6 +32,7 @@ class Batch:
   base_outputs: Any  # f32[g, k, C], F on the plain (not augmented) queries; None where F itself is trained
   labels: Any        # int32[g, k]
   real: Any          # bool[g], False for groups that only fill the batch
+  available: Any = None  # bool[s, n], the step's own scenarios; None for those of the objective
 
 
 class Outcome(NamedTuple):
@@ -48,31 +48,34 @@ def init_state(params, model_state, tx: optax.GradientTransformation, seed: int)
   return TrainState(jnp.int32(0), params, model_state, tx.init(params), jax.random.key(seed))
 
 
-def make_code_objective(scheme: Scheme, loss_fn: Callable, available) -> Callable:
+def make_code_objective(scheme: Scheme, loss_fn: Callable, available, axis_name: str | None = None) -> Callable:
   """The reconstruction loss of "Learning a Code" (arXiv:1806.01259, section 4), for any code and scenarios.
 
-  Encoding and inference on the parities run once a group, decoding once a scenario.
+  Encoding and inference on the parities run once a group, decoding once a scenario. In a scenario of a systematic code
+  the data units that are missing count; where a code is not systematic all k answers do, being approximations all.
 
   Args:
     scheme: the code.
     loss_fn: a per-unit loss, one of `losses.LOSSES`.
-    available: bool[s, n], the scenarios.
+    available: bool[s, n], the scenarios; a batch that brings its own goes by these.
+    axis_name: of the devices that a batch is split over, for the batch statistics of a parity model.
 
   Returns:
     (params, model_state, base_variables, batch, train) -> Outcome.
   """
-  available = np.asarray(available, bool)
-  erased = ~available[:, :scheme.code.k]
 
   def objective(params, model_state, base_variables, batch, train):
-    parities = jax.vmap(scheme.encode, (None, 0))(params, batch.x)
-    parity_outputs, model_state = scheme.infer(params, model_state, base_variables, parities, train)
-    outputs = jnp.concatenate([batch.base_outputs, parity_outputs], axis=1)
+    scenarios = jnp.asarray(available if batch.available is None else batch.available, bool)
+    coded = jax.vmap(scheme.encode, (None, 0))(params, batch.x)
+    outputs, model_state = scheme.infer(params, model_state, base_variables, coded, train, axis_name)
+    if scheme.systematic:
+      outputs = jnp.concatenate([batch.base_outputs, outputs], axis=1)
     decode = jax.vmap(jax.vmap(scheme.decode, (None, None, 0)), (None, 0, None))
-    reconstructed = decode(params, outputs, available)  # [g, s, k, C]
+    reconstructed = decode(params, outputs, scenarios)  # [g, s, k, C]
     unit_loss = loss_fn(reconstructed, jnp.broadcast_to(batch.base_outputs[:, None], reconstructed.shape),
                         jnp.broadcast_to(batch.labels[:, None], reconstructed.shape[:-1]))
-    mask = erased[None] & batch.real[:, None, None]
+    approximated = ~scenarios[:, :scheme.code.k] | (not scheme.systematic)
+    mask = approximated[None] & batch.real[:, None, None]
     loss_sum, weight = losses.masked_sum(unit_loss, mask)
     counts = metrics.count(unit_loss, reconstructed, batch.base_outputs, batch.labels, mask)
     return Outcome(loss_sum, weight, model_state, counts)
@@ -148,15 +151,18 @@ def make_planned_step(train_step: Callable, fetch: Callable) -> Callable:
   """Wraps a step so that it takes its own batch: (state, base_variables, split, plan) -> state, metrics.
 
   `plan` holds `indices` int32[steps, g, k], `real` bool[steps, g] and `position` int32[g], each group's place in
-  the whole batch. Step t takes row t mod steps; a group's random key depends on the run's key, t and its position
-  alone, not on the device it is on.
+  the whole batch; and where scenarios are sampled a step, `available` bool[steps, s, n]. Step t takes row t mod steps;
+  a group's random key depends on the run's key, t and its position alone, not on the device it is on.
   """
 
   def step(state, base_variables, split, plan):
     row = state.step % len(plan['indices'])
     key = jax.random.fold_in(state.key, state.step)
     keys = jax.vmap(lambda position: jax.random.fold_in(key, position))(plan['position'])
-    return train_step(state, base_variables, fetch(split, plan['indices'][row], plan['real'][row], keys))
+    batch = fetch(split, plan['indices'][row], plan['real'][row], keys)
+    if 'available' in plan:
+      batch = batch.replace(available=plan['available'][row])
+    return train_step(state, base_variables, batch)
 
   return step
 

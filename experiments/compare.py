@@ -1,0 +1,71 @@
+"""Every code over one frozen model: the same test groups, the same erasures, and what each costs.
+
+  python -m experiments.compare --workdir=runs/compare                    # digits: a few minutes on two CPU cores
+  python -m experiments.compare --dataset=fashion_mnist --k=2,3,5 --r=1,2 --schemes=parm-addition,nercc,backup \\
+      --data_dir=DIR --workdir=runs/compare-fashion
+
+Trains what needs training, under <workdir>/codes, and evaluates all. Writes one record a row to
+<workdir>/records.jsonl, and from all of these the table <workdir>/table.md and three pictures. What is done is not done
+again; what was stopped goes on.
+A scheme is one of the families, an encoder (with F on its parities and the MLP decoder), or
+encoder:parity_model:decoder. Rows that cannot be are left out, with the reason.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from experiments import common
+from lcode import comparison
+from lcode.errors import InputError
+from lcode.families import FAMILIES
+from lcode.progress import print_table
+
+FLAGS = flags.FLAGS
+
+
+def define_flags():
+  common.define_base_flags()
+  flags.DEFINE_string('base_dir', None, 'a workdir of train_base; default: <workdir>/base, trained where there is none')
+  flags.DEFINE_list('k', ['2', '3'], 'queries a group')
+  flags.DEFINE_list('r', ['1', '2'], 'parities a group: of replication, copies of each query')
+  flags.DEFINE_list('schemes', ['all'], 'all, or some of: ' + ', '.join(
+      f'{name} ({family.source})' for name, family in FAMILIES.items()))
+  flags.DEFINE_list('seeds', ['0'], 'of the codes; the base model is the same')
+  flags.DEFINE_integer('epochs', None, 'of every code that is trained; default: its recipe\'s')
+  flags.DEFINE_list('backup_work', ['0.05', '0.2'], 'multiply-adds of the backups, relative to an inference by F')
+  flags.DEFINE_string('workdir', 'runs/compare', 'where codes, records, table and pictures go')
+  common.define_training_flags()
+
+
+def numbers(name: str, kind: type) -> tuple:
+  try:
+    return tuple(kind(value) for value in FLAGS[name].value)
+  except ValueError as error:
+    raise InputError(f'--{name}={",".join(FLAGS[name].value)} must be numbers, as in {FLAGS[name].default}.') from error
+
+
+def main():
+  schemes = tuple(FAMILIES) if FLAGS.schemes == ['all'] else tuple(FLAGS.schemes)
+  what = comparison.Comparison(
+      FLAGS.dataset, FLAGS.base_model, schemes, numbers('k', int), numbers('r', int), numbers('seeds', int),
+      FLAGS.epochs, numbers('backup_work', float))
+  found = comparison.compare(what, FLAGS.workdir, FLAGS.base_dir, common.training_sitting())
+  if not found:
+    raise InputError(f'--schemes={",".join(FLAGS.schemes)} at --k={",".join(FLAGS.k)} and --r={",".join(FLAGS.r)} '
+                     'leaves no row: see the reasons above.')
+  path = Path(FLAGS.workdir)
+  rows = comparison.summarise(comparison.latest(path, found[0]))
+  (path / 'table.md').write_text(comparison.markdown(rows))
+  title = f'{FLAGS.dataset}, {FLAGS.base_model} ({100 * rows[0]["available_accuracy"]:.1f} % deployed)'
+  pictures = comparison.save_pictures(rows, path, title)
+  print_table(title, ['', 'k', 'r', 'degraded', 'nothing missing', 'frontend work', 'worker work'], [
+      [row['scheme'], str(row['k']), str(row['r']), f'{100 * row["degraded_accuracy"]:.2f}',
+       f'{100 * row["intact_accuracy"]:.2f}', f'{row["frontend_work"]:.3f}', f'{row["worker_work"]:.2f}']
+      for row in rows])
+  return {'kind': 'comparison_summary', 'workdir': FLAGS.workdir, 'rows': rows, 'pictures': [str(p) for p in pictures]}
+
+
+if __name__ == '__main__':
+  define_flags()
+  common.run(main)

@@ -1,0 +1,183 @@
+"""Every code on the same work: one frozen model, the same test groups and erasures, and what each code costs."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lcode import bases, data, models, plots, records
+from lcode.configs import CodeConfig, Sitting
+from lcode.costs import cost
+from lcode.errors import InputError
+from lcode.families import config_of, get_family
+from lcode.metrics import overall_accuracy
+from lcode.progress import console
+from lcode.runs import train_code
+
+KEYS = ('dataset', 'base_model', 'scheme', 'seed', 'config', 'base_sha256')
+FIGURES = ('degraded_accuracy', 'reconstruction_accuracy', 'intact_accuracy', 'available_accuracy', 'default_accuracy',
+           'relative_error', 'frontend_work', 'worker_work')
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+  """What is compared over one base model. Budgets are multiply-adds of a backup, relative to an inference by F."""
+
+  dataset: str
+  base_model: str
+  schemes: tuple[str, ...]
+  ks: tuple[int, ...]
+  rs: tuple[int, ...]
+  seeds: tuple[int, ...] = (0,)
+  epochs: int | None = None
+  backup_work: tuple[float, ...] = (0.05, 0.2)
+
+  def rows(self, base_multiply_adds: float) -> Iterable[tuple[str, int, int, CodeConfig]]:
+    """(scheme, k, r, config) of every row that can be; those that cannot are left out, with a line that says why."""
+    for scheme in self.schemes:
+      family = get_family(scheme)
+      backups = self.backup_work if family.parity_model == 'backup' else (0.0,)
+      for seed, k, r, work in ((s, k, r, w) for s in self.seeds for k in self.ks for r in self.rs for w in backups):
+        name = f'{scheme}-{work:g}' if work else scheme
+        try:
+          yield name, k, r, config_of(scheme, k, r, self.dataset, self.base_model, seed, self.epochs,
+                                      int(work * base_multiply_adds))
+        except InputError as error:
+          console.print(f'{name}, k={k}, r={r}: left out: {error}', highlight=False)
+
+
+def compare(comparison: Comparison, workdir: str, base_dir: str | None, sitting: Sitting) -> list[dict]:
+  """Trains what needs training, evaluates all, and returns the records of the rows, in their order.
+
+  What is done, by the records in the workdir, is not done again; what was stopped goes on.
+  """
+  for scheme in comparison.schemes:
+    get_family(scheme)
+  path = records.open_workdir(workdir)
+  base = _base(comparison, path, base_dir, sitting)
+  done = {}  # by what a row's figures depend on: those of a per-query family are the same for every k and r
+  for record in records.read(path):
+    if record.get('kind') == 'comparison':
+      done.setdefault(_key(record), {})[record['k'], record['r']] = record
+  found = []
+  for scheme, k, r, config in comparison.rows(_multiply_adds(base)):
+    row = {'kind': 'comparison', 'dataset': config.dataset, 'base_model': config.base_model, 'scheme': scheme, 'k': k,
+           'r': r, 'seed': config.seed, 'config': dataclasses.asdict(config), 'base_sha256': base.sha256}
+    same = done.setdefault(_key(row), {})
+    if (k, r) not in same:
+      try:
+        figures = next(iter(same.values())) if same else _figures(config, path, base, sitting)
+      except InputError as error:
+        console.print(f'{scheme}, k={k}, r={r}: left out: {error}', highlight=False)
+        continue
+      same[k, r] = figures | row
+      records.append(path, same[k, r])
+      console.print(f'{scheme}, k={k}, r={r}: degraded {100 * same[k, r]["degraded_accuracy"]:.2f}', highlight=False)
+    found.append(same[k, r])
+  return found
+
+
+def latest(workdir: Path, like: dict) -> list[dict]:
+  """The rows that a workdir has over the base model of the record `like`: of each scheme, k, r and seed the newest."""
+  same = {name: like[name] for name in ('kind', 'dataset', 'base_model', 'base_sha256')}
+  found = {}
+  for record in records.read(workdir):
+    if all(record.get(name) == value for name, value in same.items()):
+      found[record['scheme'], record['k'], record['r'], record['seed']] = record
+  return list(found.values())
+
+
+def summarise(rows: Sequence[dict]) -> list[dict]:
+  """Means over the seeds, with their spread: one dictionary for each (scheme, k, r), in the order of the rows."""
+  groups: dict[tuple, list[dict]] = {}
+  for row in rows:
+    groups.setdefault((row['scheme'], row['k'], row['r']), []).append(row)
+  found = []
+  for (scheme, k, r), members in groups.items():
+    figures = {name: float(np.mean([row[name] for row in members])) for name in FIGURES}
+    accuracies = [row['degraded_accuracy'] for row in members]
+    found.append({'scheme': scheme, 'k': k, 'r': r, **figures, 'seeds': len(members),
+                  'spread': max(accuracies) - min(accuracies), 'seconds': sum(row['seconds'] for row in members),
+                  'systematic': members[0]['systematic'],
+                  'by_missing': [float(np.mean([row['missing'][m]['degraded_accuracy'] for row in members]))
+                                 for m in range(len(members[0]['missing']))]})
+  return found
+
+
+def overall(row: dict, unavailable: float) -> float:
+  """Overall accuracy when a fraction of the outputs is unavailable.
+
+  A systematic code approximates those alone. Any other approximates all k answers of a group, the better if all n
+  outputs are there, which happens with probability (1 - f)^n.
+  """
+  n = row['k'] + row['r']
+  touched = unavailable if row['systematic'] else 1 - (1 - unavailable) ** n
+  return overall_accuracy(row['intact_accuracy'], row['degraded_accuracy'], touched)
+
+
+def markdown(rows: Sequence[dict]) -> str:
+  """The table of `summarise`d rows."""
+  lines = ['| scheme | k | r | degraded accuracy | by units missing | reconstruction | nothing missing | frontend work | '
+           'worker work | seconds |', '|---|---|---|---|---|---|---|---|---|---|']
+  for row in sorted(rows, key=lambda row: (row['k'], row['r'])):
+    spread = f' ± {50 * row["spread"]:.1f}' if row['seeds'] > 1 else ''
+    missing = ' / '.join(f'{100 * value:.1f}' for value in row['by_missing'])
+    lines.append(
+        f'| {row["scheme"]} | {row["k"]} | {row["r"]} | {100 * row["degraded_accuracy"]:.1f}{spread} | {missing} | '
+        f'{100 * row["reconstruction_accuracy"]:.1f} | {100 * row["intact_accuracy"]:.1f} | '
+        f'{row["frontend_work"]:.3f} | {row["worker_work"]:.2f} | {row["seconds"]:.0f} |')
+  return '\n'.join(lines) + '\n'
+
+
+def save_pictures(rows: Sequence[dict], workdir: Path, title: str) -> list[Path]:
+  """Degraded accuracy against extra work and against k, and overall accuracy against f, from `summarise`d rows."""
+  k, r = min((row['k'], row['r']) for row in rows)  # the picture against f is of one code
+  here = [row for row in rows if (row['k'], row['r']) == (k, r)]
+  percent = [100 * row['degraded_accuracy'] for row in rows]
+  fractions = np.linspace(0, 0.3, 31)
+  by_k = {}
+  for row in rows:
+    by_k.setdefault(row['scheme'] if row['r'] == 1 else f'{row["scheme"]}, r={row["r"]}', []).append(
+        (row['k'], 100 * row['degraded_accuracy']))
+  work = {f'{where} work, relative to k inferences by F': [row[f'{where}_work'] for row in rows]
+          for where in ('frontend', 'worker')}
+  curves = {row['scheme']: [(f, 100 * overall(row, f)) for f in fractions] for row in here}
+  return [
+      plots.save_points(workdir / 'accuracy-against-work.png', f'{title}: degraded accuracy against extra work',
+                        [row['scheme'] for row in rows], [f'({row["k"]}, {row["r"]})' for row in rows], work, percent,
+                        'degraded accuracy, %'),
+      plots.save_lines(workdir / 'accuracy-against-k.png', f'{title}: degraded accuracy against k',
+                       {name: sorted(points) for name, points in by_k.items()}, 'k', 'degraded accuracy, %'),
+      plots.save_lines(workdir / 'overall-accuracy.png', f'{title}: overall accuracy, k={k}, r={r}', curves,
+                       'fraction of outputs unavailable', 'overall accuracy, %'),
+  ]
+
+
+def _figures(config, path, base, sitting) -> dict:
+  name = hashlib.sha256(json.dumps(dataclasses.asdict(config), sort_keys=True).encode()).hexdigest()[:8]
+  name = f'{config.encoder}-{config.parity_model}-{config.decoder}-k{config.k}-r{config.r}-{name}'
+  trained = train_code(config, str(path / 'codes' / name), None, sitting, base)
+  return trained.record | {'kind': 'comparison', 'systematic': trained.scheme.systematic}
+
+
+def _base(comparison, path, base_dir, sitting):
+  """The base model, loaded or trained: that of the first seed, whatever the codes' seeds."""
+  base_dir = path / 'base' if base_dir is None else Path(base_dir)
+  code_config = CodeConfig(comparison.dataset, comparison.base_model).resolved()
+  bases.check_base_dir(base_dir, code_config)
+  sitting.choose_devices(comparison.base_model in models.CONVOLUTIONAL, 64)
+  dataset = data.load(comparison.dataset, sitting.data_dir)
+  return (bases.load_base(code_config, dataset, path, str(base_dir)) or
+          bases.finish_base(code_config, path, str(base_dir), sitting))
+
+
+def _multiply_adds(base) -> float:
+  """Of one inference by F: half of XLA's FLOPs."""
+  return cost(base.apply, base.variables, np.zeros((1, *base.dataset.image_shape), np.float32))['flops'] / 2
+
+
+def _key(record) -> str:
+  return json.dumps([record[name] for name in KEYS], sort_keys=True)
