@@ -18,10 +18,10 @@ SAMPLED = 512  # scenarios, where there are more than MAX_SCENARIOS
 
 def test_scenarios(scheme: Scheme, max_missing: int | None = None) -> np.ndarray:
   """The scenarios that a scheme is judged by: bool[s, n], all of up to max_missing (default r), or a fixed sample."""
-  fail = not scheme.at_frontend
-  if num_scenarios(scheme.code, max_missing, fail) <= MAX_SCENARIOS:
-    return every_scenario(scheme.code, max_missing, fail)
-  return sampled_scenarios(scheme.code, SAMPLED, 0, max_missing, fail)
+  kind = not scheme.at_frontend, scheme.systematic
+  if num_scenarios(scheme.code, max_missing, *kind) <= MAX_SCENARIOS:
+    return every_scenario(scheme.code, max_missing, *kind)
+  return sampled_scenarios(scheme.code, SAMPLED, 0, max_missing, *kind)
 
 
 def evaluate(scheme: Scheme, params, model_state, base_variables, test: Arrays, *, preprocess, loss: str,

@@ -121,22 +121,22 @@ def fit(scheme: Scheme, base_variables, images, labels=None, *, validation: tupl
 
 def _scenarios(scheme: Scheme, wanted, seed: int) -> tuple[Callable | None, np.ndarray]:
   """(epoch, steps) -> bool[steps, s, n] where each step samples its own, else None; and validation's, bool[s, n]."""
-  code, fail = scheme.code, not scheme.at_frontend
+  code, kind = scheme.code, (not scheme.at_frontend, scheme.systematic)
   if isinstance(wanted, np.ndarray):
     return None, wanted
   count = SCENARIOS_A_STEP if wanted is None else wanted
-  fixed = sampled_scenarios(code, 4 * count, _seed(seed, _SCENARIOS), None, fail)
-  total = num_scenarios(code, None, fail)
+  fixed = sampled_scenarios(code, 4 * count, _seed(seed, _SCENARIOS), None, *kind)
+  total = num_scenarios(code, None, *kind)
   if total <= count:
     return None, fixed
-  listed = every_scenario(code, None, fail) if total <= MAX_SCENARIOS else None
+  listed = every_scenario(code, None, *kind) if total <= MAX_SCENARIOS else None
 
   def sample(epoch, steps):
     rng = np.random.default_rng([_seed(seed, _SCENARIOS), epoch])
     if listed is not None:
       return np.stack([listed[rng.choice(total, count, replace=False)] for _ in range(steps)])
     seeds = rng.integers(2**31, size=steps).tolist()
-    return np.stack([sampled_scenarios(code, count, step_seed, None, fail) for step_seed in seeds])
+    return np.stack([sampled_scenarios(code, count, step_seed, None, *kind) for step_seed in seeds])
 
   return sample, fixed
 

@@ -44,7 +44,8 @@ def interpolation_weights(targets, nodes, available):
     targets, nodes: f64[t], f64[n], nodes descending.
     available: bool[n], may be traced; at least one is True.
   """
-  sign = 1 - 2 * ((jnp.cumsum(available) - 1) % 2)
+  available = jnp.asarray(available)[None]
+  sign = 1 - 2 * ((jnp.cumsum(available, 1) - 1) % 2)
   distance = np.subtract.outer(targets, nodes)
   same = np.abs(distance) < 1e-12  # a target that is a node: the node's value
   weights = jnp.where(available, sign / np.where(same, 1, distance), 0)

@@ -87,7 +87,7 @@ class SubtractionDecoder(nn.Module):
     there = available[k:, None]
     rest = jnp.where(there, outputs[k:] - weights @ outputs[:k], 0)
     # The pseudo-inverse depends on the scenario alone: computed once for any number of groups.
-    return jnp.linalg.pinv(jnp.where(there & ~available[:k], weights, 0), rtol=1e-6) @ rest
+    return jnp.linalg.pinv(jnp.where(there & ~available[None, :k], weights, 0), rtol=1e-6) @ rest
 
 
 class ReplicationEncoder(nn.Module):
