@@ -33,6 +33,7 @@ def define_flags():
   flags.DEFINE_integer('seed', 0, 'of initial weights, groups and augmentation (and of a base trained on the spot)')
   flags.DEFINE_integer('scenarios', None, 'how many to sample for each step; default: all, or 64 where there are more')
   flags.DEFINE_integer('backup_multiply_adds', None, 'of --parity_model=backup: what it may take for a query')
+  flags.DEFINE_integer('wrong', 0, 'of the berrut and approxifer decoders: how many wrong answers a group to locate')
   flags.DEFINE_string('workdir', 'runs/code', 'where checkpoints, records and events go')
   common.define_training_flags()
 

@@ -36,13 +36,13 @@ class Code:
 
 
 def num_scenarios(code: Code, max_missing: int | None = None, parities_fail: bool = True,
-                  systematic: bool = True) -> int:
+                  passes_on: bool = True) -> int:
   """How many scenarios `every_scenario` holds, by counting instead of listing."""
-  return sum(_counts(code, _checked_max_missing(code, max_missing), parities_fail, systematic))
+  return sum(_counts(code, _checked_max_missing(code, max_missing), parities_fail, passes_on))
 
 
 def every_scenario(code: Code, max_missing: int | None = None, parities_fail: bool = True,
-                   systematic: bool = True) -> np.ndarray:
+                   passes_on: bool = True) -> np.ndarray:
   """All patterns of at most `max_missing` missing units (default r) in which a data unit is missing.
 
   For r = 1 these are the paper's k scenarios: one data unit missing, the parity there.
@@ -51,7 +51,7 @@ def every_scenario(code: Code, max_missing: int | None = None, parities_fail: bo
     code: the code.
     max_missing: how many units can be missing at once, at most r.
     parities_fail: False where the parities always arrive, as from a backup at the frontend.
-    systematic: False where no unit is a data unit, so that all patterns count.
+    passes_on: False where answers are approximations whatever arrives, so that all patterns count.
 
   Returns:
     bool[s, n], True where a unit is available; ordered by the number missing, then by position.
@@ -60,14 +60,14 @@ def every_scenario(code: Code, max_missing: int | None = None, parities_fail: bo
     InputError: if max_missing is outside 1..r, or there are more than MAX_SCENARIOS patterns.
   """
   most = _checked_max_missing(code, max_missing)
-  count = num_scenarios(code, most, parities_fail, systematic)
+  count = num_scenarios(code, most, parities_fail, passes_on)
   if count > MAX_SCENARIOS:
     raise InputError(f'a ({code.k}, {code.r}) code has more than {MAX_SCENARIOS} scenarios of up to {most} missing '
                      'units: choose a smaller r, or in your own program sampled_scenarios.')
   patterns = []
   for m in range(1, most + 1):
     for missing in itertools.combinations(range(code.n if parities_fail else code.k), m):
-      if missing[0] < code.k or not systematic:  # combinations are sorted: the first is a data unit if any is
+      if missing[0] < code.k or not passes_on:  # combinations are sorted: the first is a data unit if any is
         available = np.ones(code.n, bool)
         available[list(missing)] = False
         patterns.append(available)
@@ -75,7 +75,7 @@ def every_scenario(code: Code, max_missing: int | None = None, parities_fail: bo
 
 
 def sampled_scenarios(code: Code, count: int, seed: int | tuple[int, ...], max_missing: int | None = None,
-                      parities_fail: bool = True, systematic: bool = True) -> np.ndarray:
+                      parities_fail: bool = True, passes_on: bool = True) -> np.ndarray:
   """`count` different scenarios, drawn uniformly from those of `every_scenario` without listing them.
 
   Returns:
@@ -84,15 +84,16 @@ def sampled_scenarios(code: Code, count: int, seed: int | tuple[int, ...], max_m
   most = _checked_max_missing(code, max_missing)
   if count < 1:
     raise InputError(f'count={count} scenarios cannot be sampled: it must be at least 1.')
-  if num_scenarios(code, most, parities_fail, systematic) <= count:
-    return every_scenario(code, most, parities_fail, systematic)
+  if num_scenarios(code, most, parities_fail, passes_on) <= count:
+    return every_scenario(code, most, parities_fail, passes_on)
   rng = np.random.default_rng(seed)
-  weights = np.array(_counts(code, most, parities_fail, systematic), float)
+  counts = _counts(code, most, parities_fail, passes_on)
+  weights = [m_missing / sum(counts) for m_missing in counts]  # of whole numbers that may not fit a float
   seen: dict[tuple[int, ...], None] = {}
   while len(seen) < count:
-    m = 1 + rng.choice(most, p=weights / weights.sum())
+    m = 1 + rng.choice(most, p=weights)
     missing = tuple(sorted(rng.permutation(code.n if parities_fail else code.k)[:m].tolist()))
-    if missing[0] < code.k or not systematic:
+    if missing[0] < code.k or not passes_on:
       seen[missing] = None
   available = np.ones((count, code.n), bool)
   for row, missing in enumerate(seen):
@@ -100,12 +101,12 @@ def sampled_scenarios(code: Code, count: int, seed: int | tuple[int, ...], max_m
   return available
 
 
-def _counts(code, most, parities_fail, systematic) -> list[int]:
+def _counts(code, most, parities_fail, passes_on) -> list[int]:
   """How many scenarios have 1, 2, ..., `most` units missing."""
   if not parities_fail:
     return [math.comb(code.k, m) for m in range(1, most + 1)]
   # Patterns that erase parities alone leave nothing to reconstruct, so they are not counted.
-  return [math.comb(code.n, m) - systematic * math.comb(code.r, m) for m in range(1, most + 1)]
+  return [math.comb(code.n, m) - passes_on * math.comb(code.r, m) for m in range(1, most + 1)]
 
 
 def _checked_max_missing(code: Code, max_missing: int | None) -> int:

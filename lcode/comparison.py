@@ -101,7 +101,7 @@ def summarise(rows: Sequence[dict]) -> list[dict]:
     accuracies = [row['degraded_accuracy'] for row in members]
     found.append({'scheme': scheme, 'k': k, 'r': r, **figures, 'seeds': len(members),
                   'spread': max(accuracies) - min(accuracies), 'seconds': sum(row['seconds'] for row in members),
-                  'systematic': members[0]['systematic'],
+                  'passes_on': members[0]['passes_on'],
                   'by_missing': [float(np.mean([row['missing'][m]['degraded_accuracy'] for row in members]))
                                  for m in range(len(members[0]['missing']))]})
   return found
@@ -110,18 +110,18 @@ def summarise(rows: Sequence[dict]) -> list[dict]:
 def overall(row: dict, unavailable: float) -> float:
   """Overall accuracy when a fraction of the outputs is unavailable.
 
-  A systematic code approximates those alone. Any other approximates all k answers of a group, the better if all n
-  outputs are there, which happens with probability (1 - f)^n.
+  A code that passes on what arrives approximates the rest alone. Any other approximates all k answers of a group, the
+  better if all n outputs are there, which happens with probability (1 - f)^n.
   """
   n = row['k'] + row['r']
-  touched = unavailable if row['systematic'] else 1 - (1 - unavailable) ** n
+  touched = unavailable if row['passes_on'] else 1 - (1 - unavailable) ** n
   return overall_accuracy(row['intact_accuracy'], row['degraded_accuracy'], touched)
 
 
 def markdown(rows: Sequence[dict]) -> str:
   """The table of `summarise`d rows."""
-  lines = ['| scheme | k | r | degraded accuracy | by units missing | reconstruction | nothing missing | frontend work | '
-           'worker work | seconds |', '|---|---|---|---|---|---|---|---|---|---|']
+  lines = ['| scheme | k | r | degraded accuracy | by units missing | reconstruction | nothing missing | frontend '
+           'work | worker work | seconds |', '|---|---|---|---|---|---|---|---|---|---|']
   for row in sorted(rows, key=lambda row: (row['k'], row['r'])):
     spread = f' ± {50 * row["spread"]:.1f}' if row['seeds'] > 1 else ''
     missing = ' / '.join(f'{100 * value:.1f}' for value in row['by_missing'])
@@ -160,7 +160,7 @@ def _figures(config, path, base, sitting) -> dict:
   name = hashlib.sha256(json.dumps(dataclasses.asdict(config), sort_keys=True).encode()).hexdigest()[:8]
   name = f'{config.encoder}-{config.parity_model}-{config.decoder}-k{config.k}-r{config.r}-{name}'
   trained = train_code(config, str(path / 'codes' / name), None, sitting, base)
-  return trained.record | {'kind': 'comparison', 'systematic': trained.scheme.systematic}
+  return trained.record | {'kind': 'comparison', 'passes_on': trained.scheme.passes_on}
 
 
 def _base(comparison, path, base_dir, sitting):

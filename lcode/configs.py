@@ -56,6 +56,7 @@ class CodeConfig:
   seed: int = 0
   scenarios: int | None = None
   backup_multiply_adds: int | None = None
+  wrong: int = 0
 
   def resolved(self) -> 'CodeConfig':
     """With the recipe's choices filled in; raises InputError on unknown names and what makes no sense."""
@@ -91,6 +92,9 @@ class CodeConfig:
     if (self.parity_model == 'backup') != (self.backup_multiply_adds is not None):
       raise InputError(f'--backup_multiply_adds={self.backup_multiply_adds} with --parity_model={self.parity_model}: a '
                        'backup needs to be told how many multiply-adds a query it may take, nothing else does.')
+    if self.wrong and self.decoder not in ('berrut', 'approxifer'):
+      raise InputError(f'--wrong={self.wrong} with --decoder={self.decoder}: wrong answers are located by the berrut '
+                       'and approxifer decoders alone.')
     if self.scenarios is not None and self.scenarios < 1:
       raise InputError(f'--scenarios={self.scenarios} cannot be sampled: it must be at least 1.')
 

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from lcode import metrics, parallel, train
 from lcode.code import MAX_SCENARIOS, every_scenario, num_scenarios, sampled_scenarios
 from lcode.data import Arrays
 from lcode.losses import get_loss
-from lcode.scheme import Scheme
+from lcode.scheme import Scheme, make_codec
 from lcode.splits import apply_in_batches, make_evaluator, put_split
 
 FIGURES = ('available_accuracy', 'reconstruction_accuracy', 'degraded_accuracy')
@@ -18,7 +19,7 @@ SAMPLED = 512  # scenarios, where there are more than MAX_SCENARIOS
 
 def test_scenarios(scheme: Scheme, max_missing: int | None = None) -> np.ndarray:
   """The scenarios that a scheme is judged by: bool[s, n], all of up to max_missing (default r), or a fixed sample."""
-  kind = not scheme.at_frontend, scheme.systematic
+  kind = not scheme.at_frontend, scheme.passes_on
   if num_scenarios(scheme.code, max_missing, *kind) <= MAX_SCENARIOS:
     return every_scenario(scheme.code, max_missing, *kind)
   return sampled_scenarios(scheme.code, SAMPLED, 0, max_missing, *kind)
@@ -37,7 +38,7 @@ def evaluate(scheme: Scheme, params, model_state, base_variables, test: Arrays, 
   Returns:
     `available_accuracy`, F's over the whole split; `reconstruction_accuracy`, `degraded_accuracy`, `relative_error` and
     `test_loss` over what the scenarios make an approximation; `intact_accuracy`, what is answered when nothing is
-    missing: F's accuracy, or less if the code is not systematic; `default_accuracy` and `default_relative_error`, of
+    missing: F's accuracy, or less if the code does not pass it on; `default_accuracy` and `default_relative_error`, of
     always answering the class that F answers most, or F's mean; `positions` and `missing`, a dictionary for each data
     position and for each number of missing units; each accuracy with its 95 % interval under `<name>_interval`.
   """
@@ -47,7 +48,7 @@ def evaluate(scheme: Scheme, params, model_state, base_variables, test: Arrays, 
   guesses = outputs.argmax(-1)
   test = Arrays(test.images, guesses if test.labels is None else test.labels)
   available = test_scenarios(scheme, max_missing) if scenarios is None else np.asarray(scenarios, bool)
-  intact = np.ones((0 if scheme.systematic else 1, scheme.code.n), bool)
+  intact = np.ones((0 if scheme.passes_on else 1, scheme.code.n), bool)
   with_intact = np.concatenate([intact, available])
   everything = make_evaluator(
       lambda axis: train.make_code_objective(scheme, get_loss(loss), with_intact, axis),
@@ -60,7 +61,7 @@ def evaluate(scheme: Scheme, params, model_state, base_variables, test: Arrays, 
   # F's accuracy is that on the whole split; on the erased units alone it differs by the groups left over.
   figures |= _proportion('available_accuracy', float((guesses == test.labels).mean()), len(test))
   figures['intact_accuracy'] = figures['available_accuracy']
-  if not scheme.systematic:
+  if not scheme.passes_on:
     figures['intact_accuracy'] = metrics.summarise(metrics.select(everything, [0]))['degraded_accuracy']
   default = np.bincount(guesses, minlength=outputs.shape[-1]).argmax()
   figures |= _proportion('default_accuracy', float((default == test.labels).mean()), len(test))
@@ -69,6 +70,33 @@ def evaluate(scheme: Scheme, params, model_state, base_variables, test: Arrays, 
   figures['positions'] = _positions(counts, scheme.code.k)
   figures['missing'] = _by_number(counts, (~available).sum(1))
   return figures
+
+
+def evaluate_wrong(scheme: Scheme, params, model_state, base_variables, test: Arrays, *, preprocess, wrong: int,
+                   scale: float = 10.0, seed: int = 0) -> dict[str, float]:
+  """Accuracy when workers answer wrongly instead of not at all, all n answers being there.
+
+  In every group `wrong` of the n units, drawn at random, answer with their own outputs plus normal noise of `scale`
+  times the spread of F's outputs (ApproxIFER, section 5, takes noise of a fixed variance).
+
+  Returns:
+    `wrong_accuracy`, the label's share among the k answers of each group; `wrong`, `scale`.
+  """
+  code = scheme.code
+  images = test.images[:len(test) // code.k * code.k]
+  x = np.asarray(preprocess(jnp.asarray(images))).reshape(-1, code.k, *images.shape[1:])
+  codec = make_codec(scheme, params, model_state)
+  outputs = codec.infer(base_variables, codec.encode(x))
+  if scheme.systematic:
+    own = apply_in_batches(scheme.base_apply, base_variables, images, preprocess).reshape(len(x), code.k, -1)
+    outputs = np.concatenate([own, outputs], 1)
+  rng = np.random.default_rng(seed)
+  chosen = np.argsort(rng.random((len(x), code.n)), axis=1)[:, :wrong]
+  noise = np.zeros(outputs.shape, np.float32)
+  np.put_along_axis(noise, chosen[..., None], rng.normal(size=(len(x), wrong, outputs.shape[-1])), axis=1)
+  answers = codec.decode(outputs + scale * np.std(outputs) * noise, np.ones(code.n, bool))
+  right = np.asarray(answers).argmax(-1) == np.asarray(test.labels)[:len(images)].reshape(-1, code.k)
+  return {'wrong_accuracy': float(right.mean()), 'wrong': wrong, 'scale': scale}
 
 
 def _positions(counts, k):

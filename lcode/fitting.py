@@ -99,6 +99,9 @@ def fit(scheme: Scheme, base_variables, images, labels=None, *, validation: tupl
   base_variables = parallel.replicate(base_variables, devices)
   parts = parts_to_train(scheme, params, train_parts)
 
+  own_model = 'parity_model' in parts
+  if drop_last := own_model and bool(model_state):  # batch statistics are to be those of whole batches
+    plan = plan_batches(np.arange(len(training)), scheme.code.k, batch_size, drop_last)
   sample, validated = _scenarios(scheme, scenarios, seed)
   counts_of = make_evaluator(lambda axis: train.make_code_objective(scheme, get_loss(loss), validated, axis),
                              train.make_fetch(preprocess, False), split, base_variables, scheme.code.k, devices)
@@ -111,17 +114,17 @@ def fit(scheme: Scheme, base_variables, images, labels=None, *, validation: tupl
 
   tx = _only(parts, recipe.make_optimizer(epochs * plan.steps), params)
   schedule = loop.Schedule(epochs, plan.steps, parallel.steps_per_call(devices), max_steps, save_every_s, criterion)
-  result = _run(lambda axis: train.make_code_objective(scheme, get_loss(loss), validated, axis), tx,
+  result = _run(lambda axis: train.make_code_objective(scheme, get_loss(loss), validated, axis, own_model), tx,
                 train.make_fetch(preprocess, augment), counts_of, base_variables, split, scheme.code.k, batch_size,
                 train.init_state(params, model_state, tx, _seed(seed, _STEPS)), schedule, seed, devices, store,
-                reporter, sample=sample)
+                reporter, drop_last, sample)
   params, model_state = jax.device_get(result.best.variables)
   return Fitted(scheme, params, model_state, make_codec(scheme, params, model_state), result)
 
 
 def _scenarios(scheme: Scheme, wanted, seed: int) -> tuple[Callable | None, np.ndarray]:
   """(epoch, steps) -> bool[steps, s, n] where each step samples its own, else None; and validation's, bool[s, n]."""
-  code, kind = scheme.code, (not scheme.at_frontend, scheme.systematic)
+  code, kind = scheme.code, (not scheme.at_frontend, scheme.passes_on)
   if isinstance(wanted, np.ndarray):
     return None, wanted
   count = SCENARIOS_A_STEP if wanted is None else wanted

@@ -97,10 +97,11 @@ def config_as(cls, found: dict, workdir) -> Any:
   """The dataclass `cls` from a workdir's config; raises InputError on fields that are missing or of another type."""
   values = {}
   for field in dataclasses.fields(cls):
-    default = field.default if field.default is not None else 0  # those that may be None are whole numbers
-    if not isinstance(found.get(field.name), type(default)):
+    kind = int if field.default is None else type(field.default)  # those that may be None are whole numbers
+    value = found.get(field.name, field)
+    if not (isinstance(value, kind) or value is None and field.default is None):
       raise InputError(f'{workdir}/config.json has {field.name}={found.get(field.name)!r}, which is no '
-                       f'{type(default).__name__}: restore it, or use another directory.')
+                       f'{kind.__name__}: restore it, or use another directory.')
     values[field.name] = found[field.name]
   return cls(**values)
 

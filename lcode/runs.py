@@ -12,14 +12,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from lcode import checkpoint, data, fitting, models, parallel, parity, records
+from lcode import checkpoint, coders, data, fitting, models, parallel, parity, records
 from lcode.bases import (Base, base_template, check_base_dir, count_parameters, finish_base, keep_base, kept_base,
                          load_base, timing, zeros_like)
-from lcode.code import Code
+from lcode.code import Code, every_scenario
 from lcode.configs import CodeConfig, Sitting
 from lcode.costs import extra_work, group_costs
 from lcode.errors import InputError
-from lcode.evaluate import evaluate
+from lcode.evaluate import evaluate, evaluate_wrong
 from lcode.models.backup import make_backup
 from lcode.progress import Progress
 from lcode.scheme import Scheme, make_scheme, parts_to_train
@@ -49,8 +49,9 @@ def build_scheme(config: CodeConfig, image_shape: tuple[int, ...], num_outputs: 
           shared=True, at_frontend=True, per_query=True),
       'default': parity.default_answer,
   }
-  return make_scheme(Code(config.k, config.r), apply, config.encoder, config.decoder,
-                     parity_models[config.parity_model]())
+  code = Code(config.k, config.r)
+  decoder = coders.DECODERS[config.decoder](code, wrong=config.wrong) if config.wrong else config.decoder
+  return make_scheme(code, apply, config.encoder, decoder, parity_models[config.parity_model]())
 
 
 def train_code(config: CodeConfig, workdir: str, base_dir: str | None = None, sitting: Sitting = Sitting(),
@@ -82,9 +83,10 @@ def train_code(config: CodeConfig, workdir: str, base_dir: str | None = None, si
         scheme, base.variables, dataset.train.images, dataset.train.labels,
         validation=(dataset.validation.images, dataset.validation.labels), loss=config.loss, recipe=config.recipe,
         epochs=config.epochs, batch_size=config.batch_size, seed=config.seed, train_parts=config.train_parts,
-        scenarios=config.scenarios, preprocess=data.make_normalise(dataset.spec), augment=dataset.spec.augment,
-        devices=devices, max_steps=sitting.max_steps, store=checkpoint.Store(path / 'checkpoints', len(devices)),
-        save_every_s=sitting.save_every_s, reporter=reporter, base_outputs=base.outputs)
+        scenarios=_spare(config) if config.wrong else config.scenarios, preprocess=data.make_normalise(dataset.spec),
+        augment=dataset.spec.augment, devices=devices, max_steps=sitting.max_steps,
+        store=checkpoint.Store(path / 'checkpoints', len(devices)), save_every_s=sitting.save_every_s,
+        reporter=reporter, base_outputs=base.outputs)
   record = _evaluated(config, scheme, fitted.params, fitted.model_state, base, devices)
   record |= timing(fitted.result, config.batch_size) | records.environment(devices)
   records.append(path, record)
@@ -111,6 +113,16 @@ def evaluate_code(workdir: str, sitting: Sitting = Sitting()) -> Trained:
   return Trained(scheme, *best.variables, base, record)
 
 
+def _spare(config: CodeConfig) -> np.ndarray | None:
+  """Where wrong answers are located: the scenarios of the stragglers that the code has left for; None otherwise."""
+  if not config.wrong:
+    return None
+  code = Code(config.k, config.r)
+  stragglers = code.n - 2 * (config.k + config.wrong)
+  intact = np.ones((1, code.n), bool)
+  return every_scenario(code, stragglers, passes_on=False) if stragglers else intact
+
+
 def _template(scheme, config, dataset):
   """Shapes of (params, model_state); raises what the parts have to say about a query's shape."""
   params, model_state = base_template(config, dataset)
@@ -120,9 +132,13 @@ def _template(scheme, config, dataset):
 
 
 def _evaluated(config, scheme, params, model_state, base, devices) -> dict:
-  figures = evaluate(scheme, params, model_state, base.variables, base.dataset.test,
-                     preprocess=data.make_normalise(base.dataset.spec), loss=config.loss, devices=devices,
-                     base_outputs=base.outputs['test'])
+  preprocess = data.make_normalise(base.dataset.spec)
+  figures = evaluate(scheme, params, model_state, base.variables, base.dataset.test, preprocess=preprocess,
+                     loss=config.loss, devices=devices, base_outputs=base.outputs['test'],
+                     scenarios=_spare(config))
+  if config.wrong:
+    figures |= evaluate_wrong(scheme, params, model_state, base.variables, base.dataset.test, preprocess=preprocess,
+                              wrong=config.wrong)
   costs = group_costs(scheme, params, model_state, base.variables, base.dataset.image_shape, base.dataset.num_classes)
   return {'kind': 'code', 'config': dataclasses.asdict(config), 'seed': config.seed} | figures | {
       'base_parameters': count_parameters(base.variables)} | {

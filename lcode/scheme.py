@@ -29,7 +29,8 @@ class Scheme(NamedTuple):
       -> f32[g, r, C], model_state; axis_name is that of the devices a batch is split over, for batch statistics.
     decode: (params, outputs f32[n, C], available bool[n]) -> f32[k, C]; what arrived is passed on as it is.
     base_apply: F, (variables, x f32[b, *S]) -> f32[b, C].
-    systematic: True if the data units themselves are sent to F. Otherwise every answer is an approximation.
+    systematic: True if the data units themselves are sent to F.
+    passes_on: True if what arrives of these is the answer. Otherwise every answer is an approximation.
     candidates: part -> parameters to choose from on validation groups, for parts that are not trained by gradients.
     at_frontend: True if what answers the parities runs at the frontend, so that it is never missing.
   """
@@ -41,6 +42,7 @@ class Scheme(NamedTuple):
   decode: Callable
   base_apply: Callable
   systematic: bool
+  passes_on: bool
   candidates: dict[str, list]
   at_frontend: bool
 
@@ -95,7 +97,7 @@ def make_scheme(code: Code, base_apply: Callable, encoder: Any = 'mlp', decoder:
 
   modules = {'encoder': encoder, 'decoder': decoder}
   candidates = {part: module.candidates() for part, module in modules.items() if hasattr(module, 'candidates')}
-  return Scheme(code, init, encode, infer, decode, base_apply, systematic, candidates, model.at_frontend)
+  return Scheme(code, init, encode, infer, decode, base_apply, systematic, passes_on, candidates, model.at_frontend)
 
 
 class Codec(NamedTuple):

@@ -48,17 +48,19 @@ def init_state(params, model_state, tx: optax.GradientTransformation, seed: int)
   return TrainState(jnp.int32(0), params, model_state, tx.init(params), jax.random.key(seed))
 
 
-def make_code_objective(scheme: Scheme, loss_fn: Callable, available, axis_name: str | None = None) -> Callable:
+def make_code_objective(scheme: Scheme, loss_fn: Callable, available, axis_name: str | None = None,
+                        train_parity_model: bool = True) -> Callable:
   """The reconstruction loss of "Learning a Code" (arXiv:1806.01259, section 4), for any code and scenarios.
 
-  Encoding and inference on the parities run once a group, decoding once a scenario. In a scenario of a systematic code
-  the data units that are missing count; where a code is not systematic all k answers do, being approximations all.
+  Encoding and inference on the parities run once a group, decoding once a scenario. In each scenario
+  the data units that are missing count; where a code does not pass on what arrives, all k answers do.
 
   Args:
     scheme: the code.
     loss_fn: a per-unit loss, one of `losses.LOSSES`.
     available: bool[s, n], the scenarios; a batch that brings its own goes by these.
     axis_name: of the devices that a batch is split over, for the batch statistics of a parity model.
+    train_parity_model: False where it stays as it is, its batch statistics too.
 
   Returns:
     (params, model_state, base_variables, batch, train) -> Outcome.
@@ -67,14 +69,15 @@ def make_code_objective(scheme: Scheme, loss_fn: Callable, available, axis_name:
   def objective(params, model_state, base_variables, batch, train):
     scenarios = jnp.asarray(available if batch.available is None else batch.available, bool)
     coded = jax.vmap(scheme.encode, (None, 0))(params, batch.x)
-    outputs, model_state = scheme.infer(params, model_state, base_variables, coded, train, axis_name)
+    outputs, model_state = scheme.infer(params, model_state, base_variables, coded, train and train_parity_model,
+                                        axis_name)
     if scheme.systematic:
       outputs = jnp.concatenate([batch.base_outputs, outputs], axis=1)
     decode = jax.vmap(jax.vmap(scheme.decode, (None, None, 0)), (None, 0, None))
     reconstructed = decode(params, outputs, scenarios)  # [g, s, k, C]
     unit_loss = loss_fn(reconstructed, jnp.broadcast_to(batch.base_outputs[:, None], reconstructed.shape),
                         jnp.broadcast_to(batch.labels[:, None], reconstructed.shape[:-1]))
-    approximated = ~scenarios[:, :scheme.code.k] | (not scheme.systematic)
+    approximated = ~scenarios[:, :scheme.code.k] | (not scheme.passes_on)
     mask = approximated[None] & batch.real[:, None, None]
     loss_sum, weight = losses.masked_sum(unit_loss, mask)
     counts = metrics.count(unit_loss, reconstructed, batch.base_outputs, batch.labels, mask)

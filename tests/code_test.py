@@ -65,3 +65,17 @@ def test_useless_requests_are_refused():
 
 def test_a_code_is_a_static_argument():
   assert hash(Code(2, 1)) == hash(Code(2, 1)) and Code(2, 1) == Code(2, 1) != Code(2, 2)
+
+
+@pytest.mark.parametrize('k, r', [(1, 1), (3, 2), (5, 3)])
+def test_scenarios_of_codes_without_data_units_and_of_backups_by_brute_force(k, r):
+  every = [p for p in itertools.product([True, False], repeat=k + r) if 1 <= p.count(False) <= r]
+  found = every_scenario(Code(k, r), passes_on=False)
+  assert set(map(tuple, found.tolist())) == set(every) and len(found) == len(every)
+  assert num_scenarios(Code(k, r), passes_on=False) == len(every)
+  found = every_scenario(Code(k, r), parities_fail=False)
+  wanted = {p for p in every if all(p[k:])}
+  assert set(map(tuple, found.tolist())) == wanted and num_scenarios(Code(k, r), parities_fail=False) == len(wanted)
+  for kind, allowed in (({'passes_on': False}, set(every)), ({'parities_fail': False}, wanted)):
+    sampled = sampled_scenarios(Code(k, r), max(len(allowed) - 1, 1), 0, **kind)
+    assert set(map(tuple, sampled.tolist())) <= allowed and len(set(map(tuple, sampled.tolist()))) == len(sampled)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from experiments import demo
-from lcode import fitting, plots, runs
+from lcode import plots, runs
 from lcode.data import make_normalise
+from lcode.scheme import make_codec
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(path.stem for path in (ROOT / 'experiments').glob('*.py') if path.stem not in ('__init__', 'common'))
@@ -64,7 +65,7 @@ def test_the_demos_picture_shows_what_it_says(tmp_path, monkeypatch):
   x = np.asarray(make_normalise(trained.base.dataset.spec)(test.images[:6]))
   outputs = np.asarray(trained.base.apply(trained.base.variables, x)).reshape(3, 2, 10)
   np.testing.assert_allclose(drawn['true'], np.exp(outputs) / np.exp(outputs).sum(-1, keepdims=True), rtol=1e-4)
-  codec = fitting.make_codec(trained.scheme, trained.params)
+  codec = make_codec(trained.scheme, trained.params)
   parity = np.asarray(trained.base.apply(trained.base.variables, drawn['parities'][:, 0]))[:, None]
   second = np.asarray(codec.decode(np.concatenate([outputs, parity], 1), np.array([True, False, True])))[:, 1]
   second = np.exp(second) / np.exp(second).sum(-1, keepdims=True)

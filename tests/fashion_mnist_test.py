@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lcode import data, runs, sources
+from lcode import bases, data, runs, sources
 from lcode.configs import BaseConfig, CodeConfig, Sitting
 
 DIRECTORY = sources.default_data_dir() / 'fashion_mnist' / '3.0.1'
@@ -22,7 +22,7 @@ def test_the_data_are_fashion_mnist():
 def test_an_epoch_of_the_papers_recipe(tmp_path):
   """The authors' code reaches 56.0 / 55.6 % after one epoch, over a base model of 89.47 %."""
   one = Sitting(devices=1)
-  runs.train_base(BaseConfig('fashion_mnist', epochs=4), str(tmp_path / 'base'), one)
+  bases.train_base(BaseConfig('fashion_mnist', epochs=4), str(tmp_path / 'base'), one)
   record = runs.train_code(CodeConfig('fashion_mnist', recipe='paper', epochs=1), str(tmp_path / 'code'),
                            str(tmp_path / 'base'), one).record
   assert record['available_accuracy'] > 0.87

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import lcode
-from lcode import fitting
+from lcode import fitting, splits
 from lcode.data import make_normalise, SPECS
 
 
@@ -94,7 +94,7 @@ def test_applying_in_batches_is_applying_at_once(rng):
 
   def flat(variables, x):
     return x.reshape(len(x), -1) @ variables
-  found = fitting.apply_in_batches(flat, weights, images, preprocess, batch_size=5)
+  found = splits.apply_in_batches(flat, weights, images, preprocess, batch_size=5)
   np.testing.assert_allclose(found, images.reshape(23, 4) / 255 @ weights, rtol=1e-4, atol=1e-6)
 
 
@@ -112,7 +112,7 @@ def test_bad_requests_are_sentences(problem):
   scheme = lcode.make_scheme(lcode.Code(2, 1), apply)
   with pytest.raises(lcode.InputError, match='k=70 is larger than the split of 60'):
     lcode.fit(lcode.make_scheme(lcode.Code(70, 1), apply), variables, x)
-  with pytest.raises(lcode.InputError, match='onecycle, paper'):
+  with pytest.raises(lcode.InputError, match='distil, onecycle'):
     lcode.fit(scheme, variables, x, recipe='slow')
   with pytest.raises(lcode.InputError, match='599 labels for 600 queries'):
     lcode.fit(scheme, variables, x, np.zeros(599, int))

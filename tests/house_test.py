@@ -11,9 +11,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    ('errors',), ('code', 'losses', 'metrics', 'models', 'coders', 'recipes'), ('scheme',),
-    ('sources', 'data', 'train', 'parallel'), ('loop',), ('fitting', 'checkpoint', 'records', 'plots', 'progress'),
-    ('evaluate', 'configs'), ('runs',),
+    ('errors',), ('code', 'losses', 'metrics', 'models', 'coders', 'recipes'), ('parity',), ('scheme',),
+    ('sources', 'data', 'train', 'parallel', 'costs'), ('loop', 'splits'),
+    ('fitting', 'checkpoint', 'records', 'plots', 'progress'), ('evaluate', 'configs'), ('bases', 'families'),
+    ('runs',), ('comparison',),
 ]
 ONLY_IN = {'tensorflow_datasets': 'sources', 'sklearn': 'data', 'orbax': 'checkpoint', 'matplotlib': 'plots',
            'tensorboardX': 'progress', 'rich': 'progress'}

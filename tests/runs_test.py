@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from lcode import checkpoint, models, runs
+from lcode import bases, checkpoint, models, runs
 from lcode.configs import BaseConfig, CodeConfig, Sitting
 from lcode.data import SPECS, Spec, load, make_normalise
 from lcode.errors import InputError
@@ -25,7 +25,7 @@ ONE = Sitting(devices=1)
 @pytest.fixture(scope='module')
 def base_dir(tmp_path_factory):
   path = tmp_path_factory.mktemp('runs') / 'base'
-  runs.train_base(BaseConfig(epochs=30), str(path), ONE)
+  bases.train_base(BaseConfig(epochs=30), str(path), ONE)
   return path
 
 
@@ -163,7 +163,7 @@ def test_a_run_goes_on_with_another_number_of_devices(base_dir, tmp_path, caplog
     ({'k': 0}, 'k=0'), ({'r': 0}, 'r=0'), ({'k': 138}, 'k=138 is larger than the split of 137'),
     ({'dataset': 'svhn'}, 'cifar10, digits, fashion_mnist, mnist'), ({'base_model': 'vit'}, 'logistic, mlp, resnet18'),
     ({'encoder': 'rnn'}, 'conv, mlp'), ({'decoder': 'rnn'}, 'mlp'), ({'loss': 'l1'}, 'kl_base, mse_base, xent_label'),
-    ({'recipe': 'magic'}, 'onecycle, paper'), ({'epochs': 0}, '--epochs=0'), ({'batch_size': 0}, '--batch_size=0'),
+    ({'recipe': 'magic'}, 'onecycle'), ({'epochs': 0}, '--epochs=0'), ({'batch_size': 0}, '--batch_size=0'),
     ({'seed': -1}, '--seed=-1'), ({'base_model': 'logistic'}, "base_model='mlp'")])
 def test_bad_input_is_a_sentence_and_leaves_nothing(base_dir, tmp_path, change, words):
   before = snapshot(base_dir)
@@ -189,7 +189,7 @@ def test_another_config_or_useless_devices_leave_the_workdir(trained, base_dir, 
 
 def test_another_base_model_is_refused_by_its_content(trained, tmp_path):
   path, _ = trained
-  runs.train_base(BaseConfig(epochs=1, seed=9), str(tmp_path / 'other'), ONE)
+  bases.train_base(BaseConfig(epochs=1, seed=9), str(tmp_path / 'other'), ONE)
   with pytest.raises(InputError, match='base_sha256'):
     runs.train_code(CodeConfig(epochs=500, seed=1), str(path), str(tmp_path / 'other'), ONE)
 
@@ -277,7 +277,7 @@ def test_checkpoints_without_a_config_are_not_adopted(trained, base_dir, tmp_pat
 
 
 def test_an_unfinished_base_is_finished(tmp_path):
-  runs.train_base(BaseConfig(epochs=2), str(tmp_path / 'base'), Sitting(devices=1, max_steps=5))
+  bases.train_base(BaseConfig(epochs=2), str(tmp_path / 'base'), Sitting(devices=1, max_steps=5))
   runs.train_code(CodeConfig(epochs=1), str(tmp_path / 'code'), str(tmp_path / 'base'), ONE)
   assert runs.records.read(tmp_path / 'base')[-1]['steps'] == 20
 
@@ -310,10 +310,24 @@ def test_a_config_that_is_none_is_a_sentence(tmp_path, content):
 
 def test_useless_batches_and_codes_claim_nothing(tmp_path):
   with pytest.raises(InputError, match='batch of 2000 is larger'):
-    runs.train_base(BaseConfig(batch_size=2000), str(tmp_path / 'base'), ONE)
-  with pytest.raises(InputError, match='scenarios') as error:
-    runs.train_code(CodeConfig(k=20, r=3000), str(tmp_path / 'code'), None, ONE)
-  assert len(str(error.value)) < 200 and not list(tmp_path.iterdir())
+    bases.train_base(BaseConfig(batch_size=2000), str(tmp_path / 'base'), ONE)
+  for config, words in (
+      (CodeConfig(k=1, encoder='spline', decoder='spline'), 'too few workers'),
+      (CodeConfig(k=2, r=3, encoder='replication', decoder='replication'), 'r=3 copies of k=2'),
+      (CodeConfig(encoder='addition', decoder='subtraction'), '--decoder=subtraction undoes sums'),
+      (CodeConfig(encoder='addition', decoder='spline'), 'SplineDecoder undoes what SplineEncoder does'),
+      (CodeConfig(encoder='approxifer', parity_model='from_base'), '--parity_model=base'),
+      (CodeConfig(parity_model='backup', backup_multiply_adds=9999), 'backup or default answer takes queries'),
+      (CodeConfig(parity_model='backup'), '--backup_multiply_adds=None'),
+      (CodeConfig(k=1, encoder='replication', decoder='replication', parity_model='backup', backup_multiply_adds=9),
+       'too small for any backup'),
+      (CodeConfig(encoder='addition', train='encoder'), '--train=encoder: the encoder of this scheme has nothing'),
+      (CodeConfig(train='encoders'), "part to train 'encoders'"), (CodeConfig(wrong=1), '--wrong=1'),
+      (CodeConfig(encoder='berrut', decoder='berrut', wrong=1), 'wrong=1 answers cannot be located among n=3'),
+      (CodeConfig(scenarios=0), '--scenarios=0')):
+    with pytest.raises(InputError, match=words) as error:
+      runs.train_code(config, str(tmp_path / 'code'), None, ONE)
+    assert len(str(error.value)) < 260 and '\n' not in str(error.value) and not list(tmp_path.iterdir())
 
 
 def test_evaluation_takes_several_devices(trained):
@@ -338,10 +352,10 @@ def test_the_command_line_ends_in_one_sentence(arguments, words, tmp_path):
 @pytest.mark.long
 def test_resnet_and_conv_take_real_steps_on_two_devices(tmp_path):
   config = CodeConfig(encoder='conv', base_model='resnet18', epochs=1)
-  runs.train_base(BaseConfig(base_model='resnet18', epochs=1), str(tmp_path / 'base'),
-                  Sitting(devices=2, max_steps=1))
+  bases.train_base(BaseConfig(base_model='resnet18', epochs=1), str(tmp_path / 'base'),
+                   Sitting(devices=2, max_steps=1))
   code = runs.train_code(config, str(tmp_path / 'code'), str(tmp_path / 'base'), Sitting(devices=2, max_steps=1))
   assert code.record['steps'] == 1 and np.isfinite(code.record['test_loss'])
   model = models.make_model('resnet18', (8, 8, 1), 10)
-  assert runs.count_parameters(code.base.variables) == code.record['base_parameters'] == 2_776_522
+  assert bases.count_parameters(code.base.variables) == code.record['base_parameters'] == 2_776_522
   assert 'batch_stats' in code.base.variables and model.stages == (2, 2, 2)

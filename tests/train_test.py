@@ -8,7 +8,7 @@ import pytest
 
 from lcode import data, parallel, train
 from lcode.code import Code, every_scenario
-from lcode.fitting import make_evaluator
+from lcode.splits import make_evaluator
 from lcode.losses import LOSSES
 from lcode.metrics import summarise
 from lcode.models.resnet import ResNet
@@ -220,12 +220,12 @@ def test_every_group_of_every_step_has_its_own_key(arrays):
 
 @pytest.mark.parametrize('count', [1, 8])
 def test_evaluation_over_devices_and_batches_is_that_of_numpy(count, arrays, monkeypatch):
-  monkeypatch.setattr('lcode.fitting.EVALUATION_BATCH', 7)
+  monkeypatch.setattr('lcode.splits.EVALUATION_BATCH', 7)
   code = Code(3, 2)
   split, variables = arrays
   devices = jax.devices()[:count]
   objective, _, state = make(code)
-  counts = make_evaluator(objective, train.make_fetch(normalise, False), parallel.replicate(split, devices),
+  counts = make_evaluator(lambda _: objective, train.make_fetch(normalise, False), parallel.replicate(split, devices),
                           parallel.replicate(variables, devices), 3, devices)(state.params, {})
   rows = np.arange(48).reshape(16, 3)
   expected = numpy_loss('kl_base', state, split, variables, code, rows, every_scenario(code))
