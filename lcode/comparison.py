@@ -119,17 +119,39 @@ def overall(row: dict, unavailable: float) -> float:
 
 
 def markdown(rows: Sequence[dict]) -> str:
-  """The table of `summarise`d rows."""
-  lines = ['| scheme | k | r | degraded accuracy | by units missing | reconstruction | nothing missing | frontend '
-           'work | worker work | seconds |', '|---|---|---|---|---|---|---|---|---|---|']
-  for row in sorted(rows, key=lambda row: (row['k'], row['r'])):
-    spread = f' ± {50 * row["spread"]:.1f}' if row['seeds'] > 1 else ''
-    missing = ' / '.join(f'{100 * value:.1f}' for value in row['by_missing'])
-    lines.append(
-        f'| {row["scheme"]} | {row["k"]} | {row["r"]} | {100 * row["degraded_accuracy"]:.1f}{spread} | {missing} | '
-        f'{100 * row["reconstruction_accuracy"]:.1f} | {100 * row["intact_accuracy"]:.1f} | '
-        f'{row["frontend_work"]:.3f} | {row["worker_work"]:.2f} | {row["seconds"]:.0f} |')
-  return '\n'.join(lines) + '\n'
+  """Tables of `summarise`d rows: for each r the accuracies and the extra work, a column for each k."""
+  parts = []
+  for r in sorted({row['r'] for row in rows}):
+    here = {(row['scheme'], row['k']): row for row in rows if row['r'] == r}
+    ks = sorted({k for _, k in here})
+    names = list(dict.fromkeys(name for name, _ in here))
+    intact = [name for name in names if not next(row for (n, _), row in here.items() if n == name)['passes_on']]
+    parts.append(f'r = {r}. Degraded accuracy, %' + (f', with 1 / ... / {r} units missing' if r > 1 else ''))
+    parts.append(_table(ks, {name: [_degraded(here.get((name, k))) for k in ks] for name in names} | {
+        f'{name}, nothing missing': [_percent(here.get((name, k)), 'intact_accuracy') for k in ks] for name in intact}))
+    parts.append(f'r = {r}. Extra work at the frontend + at the workers, relative to k inferences by F')
+    parts.append(_table(ks, {name: [_work(here.get((name, k))) for k in ks] for name in names}))
+  return '\n\n'.join(parts) + '\n'
+
+
+def _table(ks, cells):
+  lines = ['| scheme | ' + ' | '.join(f'k = {k}' for k in ks) + ' |', '|---' * (len(ks) + 1) + '|']
+  return '\n'.join(lines + [f'| {name} | ' + ' | '.join(row) + ' |' for name, row in cells.items()])
+
+
+def _degraded(row):
+  if row is None:
+    return ''
+  spread = f' ± {50 * row["spread"]:.1f}' if row['seeds'] > 1 else ''
+  return ' / '.join(f'{100 * value:.1f}' for value in row['by_missing']) + spread
+
+
+def _percent(row, name):
+  return '' if row is None else f'{100 * row[name]:.1f}'
+
+
+def _work(row):
+  return '' if row is None else f'{row["frontend_work"]:.3f} + {row["worker_work"]:.2f}'
 
 
 def save_pictures(rows: Sequence[dict], workdir: Path, title: str) -> list[Path]:

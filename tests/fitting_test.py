@@ -1,16 +1,19 @@
 """Codes over one's own function and arrays, as README shows it."""
 
+import itertools
 import re
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import lcode
-from lcode import fitting, splits
+from lcode import fitting, parity, splits
 from lcode.data import make_normalise, SPECS
+from lcode.models.simple import MLP
 
 
 def apply(variables, x):
@@ -122,3 +125,91 @@ def test_bad_requests_are_sentences(problem):
     lcode.fit(scheme, variables, x[:1])
   with pytest.raises(lcode.DivergedError, match='not finite at step 1: training stopped, nothing was saved'):
     lcode.fit(scheme, variables, np.where(np.arange(5) == 2, np.nan, x), epochs=1)
+
+
+def test_only_the_named_parts_are_trained(problem):
+  variables, x = problem
+  scheme = lcode.make_scheme(lcode.Code(2, 1), apply, parity_model=parity.from_module(MLP(3, (4,))))
+  key = jax.random.key(fitting._seed(3, fitting._INIT))
+  start, _ = jax.jit(scheme.init, static_argnums=2)(key, jnp.asarray(x[:2]), 3)
+  fitted = lcode.fit(scheme, variables, x, epochs=2, seed=3, train_parts=('decoder',))
+  for part in ('encoder', 'parity_model', 'decoder'):
+    same = jax.tree.map(lambda a, b: np.array_equal(a, b), start[part], fitted.params[part])
+    assert all(jax.tree.leaves(same)) == (part != 'decoder'), part
+  moments = [leaf.size for leaf in jax.tree.leaves(fitted.result.state.opt_state) if leaf.ndim]
+  assert sum(moments) == 2 * sum(leaf.size for leaf in jax.tree.leaves(start['decoder']))
+
+
+def test_a_parity_model_learns_the_sum(rng):
+  """ParM over a linear F: a linear parity model is F itself, found from fresh weights."""
+  weights = rng.normal(size=(5, 3)).astype('f4')
+  x = rng.normal(size=(800, 5)).astype('f4')
+  scheme = lcode.make_scheme(lcode.Code(2, 2), lambda v, x: x @ v, 'addition', 'subtraction',
+                             parity.from_module(MLP(3, ())))
+  recipe = lcode.Recipe(lambda steps: optax.adam(optax.cosine_decay_schedule(0.05, steps)), lambda k: 32, {'': 30})
+  fitted = lcode.fit(scheme, weights, x, loss='mse_base', recipe=recipe)
+  for j in ('0', '1'):
+    np.testing.assert_allclose(fitted.params['parity_model'][j]['Dense_0']['kernel'], weights, atol=0.03)
+  assert fitted.result.history[-1]['validation_relative_error'] < 0.05
+
+
+def test_a_parity_model_that_starts_from_f_leaves_fs_arrays(problem):
+  _, x = problem
+  model = MLP(3, (4,))
+  variables = jax.tree.map(jnp.asarray, model.init(jax.random.key(0), x[:1]))
+  scheme = lcode.make_scheme(lcode.Code(2, 1), lambda v, x: model.apply(v, x), 'addition', 'subtraction',
+                             parity.from_module(model, start_from_base=True))
+  before = jax.device_get(variables)
+  fitted = lcode.fit(scheme, variables, x, loss='mse_base', epochs=2)
+  jax.tree.map(np.testing.assert_array_equal, before, jax.device_get(variables))
+  changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), before['params'], fitted.params['parity_model']['0'])
+  assert all(jax.tree.leaves(changed))
+
+
+def test_smoothing_is_chosen_on_the_validation_groups(problem):
+  variables, x = problem
+  scheme = lcode.make_scheme(lcode.Code(3, 1), apply, 'spline', 'spline')
+  lists = {part: [{'log_lambda': np.float32(v)} for v in (-6.0, -2.0, 0.0)] for part in ('encoder', 'decoder')}
+  scheme = scheme._replace(candidates=lists)
+  fitted = lcode.fit(scheme, variables, x[:270], validation=(x[270:360], None), loss='mse_base')
+  own = np.asarray(apply(variables, x[270:360])).reshape(30, 3, 3)
+  losses = {}
+  for e, d in itertools.product(lists['encoder'], lists['decoder']):
+    params = {'encoder': e, 'parity_model': {}, 'decoder': d}
+    codec = lcode.make_codec(scheme, params)
+    outputs = apply(variables, codec.encode(x[270:360].reshape(30, 3, 5)))
+    losses[float(e['log_lambda']), float(d['log_lambda'])] = np.mean(
+        [((codec.decode(outputs, available) - own)**2).sum() for available in ~np.eye(4, dtype=bool)])
+  best = min(losses, key=losses.get)
+  assert len(set(losses.values())) == 9
+  assert (fitted.params['encoder']['log_lambda'], fitted.params['decoder']['log_lambda']) == best
+  assert int(fitted.result.state.step) == 0
+
+
+def test_each_step_samples_its_own_scenarios(problem):
+  variables, x = problem
+  code = lcode.Code(4, 3)
+  scheme = lcode.make_scheme(code, apply)
+  sample, validated = fitting._scenarios(scheme, 5, seed=1)
+  listed = set(map(tuple, lcode.every_scenario(code).tolist()))
+  drawn = sample(0, 40)
+  assert drawn.shape == (40, 5, 7) and validated.shape == (20, 7)
+  for step in drawn:
+    assert len({tuple(row) for row in step.tolist()}) == 5 and {tuple(row) for row in step.tolist()} <= listed
+  assert len({step.tobytes() for step in drawn}) > 30
+  np.testing.assert_array_equal(drawn, sample(0, 40))
+  assert not np.array_equal(drawn, sample(1, 40))
+  hits = sum(sample(epoch, 200).sum((0, 1)) for epoch in range(5)) / (5 * 200 * 5)
+  expected = np.mean(sorted(listed), axis=0)
+  np.testing.assert_allclose(hits, expected, atol=0.03)
+  assert fitting._scenarios(scheme, None, 0)[0] is None  # 60 in all are few enough to take each time
+  more = fitting._scenarios(lcode.make_scheme(lcode.Code(40, 3), apply), 4, 0)[0](0, 2)  # too many to list
+  assert more.shape == (2, 4, 43) and (~more[..., :40]).any(-1).all()
+
+
+def test_a_run_with_sampled_scenarios_is_the_same_on_several_devices(problem):
+  variables, x = problem
+  scheme = lcode.make_scheme(lcode.Code(3, 2), apply)
+  runs = [lcode.fit(scheme, variables, x, epochs=2, batch_size=32, scenarios=3, seed=2, devices=jax.devices()[:count])
+          for count in (1, 4)]
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5), *(run.params for run in runs))

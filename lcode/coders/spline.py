@@ -55,7 +55,7 @@ def smoothing_weights(targets, knots, available, log_lambda):
 
   Knots that are missing stay in the system, with the equation that the spline is smooth there (Q gamma = 0), so that
   one shape serves every pattern; and the penalty is spread so that the system is well-conditioned from
-  lambda = 0 (interpolation) to infinity (the least-squares line).
+  lambda = 0 (interpolation) to 1e37 (the least-squares line).
 
   Args:
     targets, knots: f64[t], f64[n], the knots in any order.

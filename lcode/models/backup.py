@@ -44,11 +44,12 @@ def cnn_multiply_adds(image_shape, num_outputs: int, width: int) -> int:
 
 
 def make_backup(image_shape, num_outputs: int, multiply_adds: int, convolutional: bool) -> nn.Module:
-  """The widest backup of at most `multiply_adds` a query: dense, or convolutional where F is.
+  """The widest backup of at most `multiply_adds` a query: dense, or convolutional where F and the queries are.
 
   Raises:
     InputError: if not even a width of 1 fits.
   """
+  convolutional = convolutional and len(image_shape) == 3
   count = cnn_multiply_adds if convolutional else mlp_multiply_adds
   if count(image_shape, num_outputs, 1) > multiply_adds:
     raise InputError(f'--backup_multiply_adds={multiply_adds} is too small for any backup: it must be at least '
