@@ -155,25 +155,27 @@ def _work(row):
 
 
 def save_pictures(rows: Sequence[dict], workdir: Path, title: str) -> list[Path]:
-  """Degraded accuracy against extra work and against k, and overall accuracy against f, from `summarise`d rows."""
-  k, r = min((row['k'], row['r']) for row in rows)  # the picture against f is of one code
-  here = [row for row in rows if (row['k'], row['r']) == (k, r)]
-  percent = [100 * row['degraded_accuracy'] for row in rows]
-  fractions = np.linspace(0, 0.3, 31)
+  """Degraded accuracy against extra work and against k, overall accuracy against f, from `summarise`d rows.
+
+  Drawn are the rows of the smallest r, the last picture at the smallest k: more would hide each other.
+  """
+  r = min(row['r'] for row in rows)
+  rows = [row for row in rows if row['r'] == r]
+  k = min(row['k'] for row in rows)
   by_k = {}
   for row in rows:
-    by_k.setdefault(row['scheme'] if row['r'] == 1 else f'{row["scheme"]}, r={row["r"]}', []).append(
-        (row['k'], 100 * row['degraded_accuracy']))
+    by_k.setdefault(row['scheme'], []).append((row['k'], 100 * row['degraded_accuracy']))
   work = {f'{where} work, relative to k inferences by F': [row[f'{where}_work'] for row in rows]
           for where in ('frontend', 'worker')}
-  curves = {row['scheme']: [(f, 100 * overall(row, f)) for f in fractions] for row in here}
+  curves = {row['scheme']: [(f, 100 * overall(row, f)) for f in np.linspace(0, 0.3, 31)]
+            for row in rows if row['k'] == k}
   return [
-      plots.save_points(workdir / 'accuracy-against-work.png', f'{title}: degraded accuracy against extra work',
-                        [row['scheme'] for row in rows], [f'({row["k"]}, {row["r"]})' for row in rows], work, percent,
-                        'degraded accuracy, %'),
-      plots.save_lines(workdir / 'accuracy-against-k.png', f'{title}: degraded accuracy against k',
+      plots.save_points(workdir / 'accuracy-against-work.png', f'{title}, r = {r}: degraded accuracy against work',
+                        [row['scheme'] for row in rows], [f'k={row["k"]}' for row in rows], work,
+                        [100 * row['degraded_accuracy'] for row in rows], 'degraded accuracy, %'),
+      plots.save_lines(workdir / 'accuracy-against-k.png', f'{title}, r = {r}: degraded accuracy against k',
                        {name: sorted(points) for name, points in by_k.items()}, 'k', 'degraded accuracy, %'),
-      plots.save_lines(workdir / 'overall-accuracy.png', f'{title}: overall accuracy, k={k}, r={r}', curves,
+      plots.save_lines(workdir / 'overall-accuracy.png', f'{title}, k = {k}, r = {r}: overall accuracy', curves,
                        'fraction of outputs unavailable', 'overall accuracy, %'),
   ]
 

@@ -70,3 +70,27 @@ def test_the_demos_picture_shows_what_it_says(tmp_path, monkeypatch):
   second = np.asarray(codec.decode(np.concatenate([outputs, parity], 1), np.array([True, False, True])))[:, 1]
   second = np.exp(second) / np.exp(second).sum(-1, keepdims=True)
   np.testing.assert_allclose(drawn['reconstructed'][:, 1], second, rtol=1e-4)
+
+
+def test_a_comparison_from_the_command_line(tmp_path):
+  arguments = (f'--workdir={tmp_path}/c', '--schemes=approxifer,replication,berrut', '--k=2', '--r=1')
+  result = start('compare', *arguments)
+  assert result.returncode == 0, result.stderr[-2000:]
+  summary = json.loads(result.stdout.splitlines()[-1])
+  assert [row['scheme'] for row in summary['rows']] == ['approxifer', 'replication', 'berrut']
+  assert all(Path(picture).exists() for picture in summary['pictures']) and len(summary['pictures']) == 3
+  assert '| approxifer |' in (tmp_path / 'c' / 'table.md').read_text() and 'Traceback' not in result.stderr
+  assert len((tmp_path / 'c' / 'records.jsonl').read_text().splitlines()) == 3
+  for wrong, words in (('--k=two', '--k=two'), ('--schemes=spine', "'spine' is no scheme")):
+    result = start('compare', *arguments, wrong)
+    assert result.returncode == 1 and words in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.long
+def test_codes_over_a_pendulum(tmp_path):
+  result = start('physics', f'--workdir={tmp_path}', '--queries=2000', '--epochs=20')
+  assert result.returncode == 0, result.stderr[-2000:]
+  record = json.loads(result.stdout.splitlines()[-1])
+  errors = {name: row['relative_error'] for name, row in record['rows'].items()}
+  assert errors['Berrut, plain (ApproxIFER)'] < 0.7 * record['default_relative_error']
+  assert errors['learned encoder, parity model and decoder'] < 0.8 * record['default_relative_error']
