@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# Most of a test is compilation, on one core; a file stays on one worker, with its fixtures.
+PARALLEL ?= -n 2 --dist loadfile
 # Without an NVIDIA GPU, JAX without CUDA.
 STRIP_CUDA = $(if $(shell nvidia-smi -L 2>/dev/null | grep GPU),,-e 's/\[cuda12\]//')
 
@@ -11,10 +13,10 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m experiments.demo --workdir=runs/demo
 
 test: lint $(VENV)/.installed-test
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest $(PARALLEL)
 
 test-all: lint $(VENV)/.installed-test
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest -m "long or not long"
+	JAX_PLATFORMS=cpu $(BIN)/python -m pytest $(PARALLEL) -m "long or not long"
 
 lint: $(VENV)/.installed-test
 	$(BIN)/python -m flake8

@@ -1,12 +1,13 @@
 """Every code on the same work: rows, what they cost, and that nothing is done twice."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lcode import bases, coders, comparison, families
-from lcode.coders.linear import AdditionEncoder
 from lcode.configs import BaseConfig, Sitting
 from lcode.errors import InputError
 
@@ -130,12 +131,13 @@ def test_families():
       families.get_family(name)
 
 
-def test_a_new_encoder_is_one_line(base_dir, tmp_path, monkeypatch):
-  class Twice(AdditionEncoder):
-    def __call__(self, x):
-      return 2 * super().__call__(x)
-  monkeypatch.setitem(coders.ENCODERS, 'twice', Twice)
-  what = comparison.Comparison('digits', 'mlp', ('twice', 'default'), (2,), (1,), epochs=2)
+def test_readmes_new_encoder_is_one_line(base_dir, tmp_path, monkeypatch):
+  text = (Path(__file__).parent.parent / 'README.md').read_text()
+  names = {}
+  exec(re.search(r'```\n(import flax.*?)```', text, re.DOTALL)[1], names)
+  monkeypatch.setitem(coders.ENCODERS, 'mine', names['MyEncoder'])
+  what = comparison.Comparison('digits', 'mlp', ('mine', 'default'), (2,), (2,), epochs=2)
   rows = by_row(comparison.compare(what, str(tmp_path), base_dir, ONE))
-  assert rows['twice', 2, 1]['worker_work'] == pytest.approx(0.5) and rows['twice', 2, 1]['encoder_parameters'] == 0
-  assert np.isfinite(rows['default', 2, 1]['test_loss'])
+  assert rows['mine', 2, 2]['worker_work'] == pytest.approx(1.0, rel=1e-3)
+  assert rows['mine', 2, 2]['encoder_parameters'] == 128 * 256 + 256 + 256 * 128 + 128
+  assert np.isfinite(rows['default', 2, 2]['test_loss'])
