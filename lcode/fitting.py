@@ -92,10 +92,8 @@ def fit(scheme: Scheme, base_variables, images, labels=None, *, validation: tupl
   known = {'train': None, 'validation': None} if base_outputs is None else base_outputs
   split = put(held_out, known['validation'])
   num_outputs = split['base_outputs'].shape[-1]
-  init = jax.jit(scheme.init, static_argnums=2)
-  # A copy: where a part starts from F's own buffers, steps would take these over.
-  params, model_state = jax.tree.map(jnp.copy, init(
-      _key(seed, _INIT), preprocess(jnp.asarray(training.images[:scheme.code.k])), num_outputs, base_variables))
+  params, model_state = jax.jit(scheme.init, static_argnums=2)(
+      _key(seed, _INIT), preprocess(jnp.asarray(training.images[:scheme.code.k])), num_outputs, base_variables)
   base_variables = parallel.replicate(base_variables, devices)
   parts = parts_to_train(scheme, params, train_parts)
 

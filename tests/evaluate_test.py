@@ -23,8 +23,9 @@ def apply(variables, x):
 @pytest.fixture
 def problem(rng):
   variables = rng.normal(size=(D, C)).astype('f4')
-  images = rng.normal(size=(31, D)).astype('f4')  # one is left over at k = 2 and 3
-  return variables, Arrays(images, rng.integers(C, size=31).astype('i4'))
+  images = rng.normal(size=(121, D)).astype('f4')  # one is left over at k = 2 and 3
+  labels = np.where(rng.random(121) < 0.2, 0, np.asarray(apply(variables, images)).argmax(-1))
+  return variables, Arrays(images, labels.astype('i4'))
 
 
 def run(scheme, problem, params=None, **more):

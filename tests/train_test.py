@@ -1,5 +1,7 @@
 """The training step: against NumPy, on one device and on many, a step at a time and several a call."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -106,6 +108,21 @@ def test_a_steps_loss_in_numpy(loss, k, r, arrays):
   _, metrics = jax.jit(train.make_train_step(objective, tx))(state, variables, batch)
   expected = numpy_loss(loss, state, split, variables, code, groups[[0, 1, 3]], every_scenario(code))
   assert float(metrics['loss']) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_step_decodes_the_scenarios_of_its_plan(arrays):
+  split, variables = arrays
+  code = Code(3, 2)
+  objective, tx, state = make(code)
+  fetch = train.make_fetch(normalise, False)
+  step = jax.jit(train.make_planned_step(train.make_train_step(objective, tx), fetch))
+  plan = data.plan_batches(np.arange(12), 3, 2)
+  own = every_scenario(code)[[[4, 9], [0, 2]]]  # two steps of two scenarios
+  plan = parallel.split_plan(dataclasses.replace(plan, available=own), jax.devices()[:1])
+  for row, scenarios in enumerate(own):
+    expected = numpy_loss('kl_base', state, split, variables, code, np.arange(12).reshape(2, 2, 3)[row], scenarios)
+    state, metrics = step(state, variables, split, plan)
+    assert float(metrics['loss']) == pytest.approx(expected, rel=1e-4)
 
 
 def test_groups_that_fill_the_batch_change_nothing(arrays):
