@@ -40,7 +40,7 @@ FAMILIES = {
     'parm-concatenation': Family('concatenation', 'subtraction', 'from_base', 'mse_base', 'parity', source=PARM),
     'concatenation-mlp': Family('concatenation', 'mlp', 'from_base', recipe='parity',
                                 source=f'{PARM}, learned decoder'),
-    'learned-parity-model': Family('mlp', 'mlp', 'from_base', recipe='parity', source='all three parts trained'),
+    'learned-parity-model': Family('mlp', 'mlp', 'from_base', source='all three parts trained'),
     'berrut': Family('berrut', 'berrut', source='BACC (arXiv:2009.08327), systematic'),
     'approxifer': Family('approxifer', 'approxifer', source='ApproxIFER (arXiv:2109.09868)'),
     'nercc': Family('spline', 'spline', source='NeRCC (arXiv:2402.04377)'),

@@ -88,7 +88,10 @@ def _styles():
 
 
 def _finish(figure, axis, title, path):
-  figure.suptitle(title, fontsize=11)
+  if len(figure.axes) > 1:
+    figure.suptitle(title, fontsize=10)
+  else:
+    axis.set_title(title, fontsize=10)
   figure.legend(*axis.get_legend_handles_labels(), fontsize=7, loc='outside right upper')
   figure.savefig(path, dpi=110)
   plt.close(figure)
