@@ -17,22 +17,22 @@ FIGURES = ('available_accuracy', 'reconstruction_accuracy', 'degraded_accuracy')
 SAMPLED = 512  # scenarios, where there are more than MAX_SCENARIOS
 
 
-def scenarios_of(scheme: Scheme, max_missing: int | None = None) -> np.ndarray:
-  """The scenarios that a scheme is judged by: bool[s, n], all of up to max_missing (default r), or a fixed sample."""
+def scenarios_of(scheme: Scheme) -> np.ndarray:
+  """The scenarios that a scheme is judged by: bool[s, n], all of up to r missing, or a fixed sample."""
   kind = not scheme.at_frontend, scheme.passes_on
-  if num_scenarios(scheme.code, max_missing, *kind) <= MAX_SCENARIOS:
-    return every_scenario(scheme.code, max_missing, *kind)
-  return sampled_scenarios(scheme.code, SAMPLED, 0, max_missing, *kind)
+  if num_scenarios(scheme.code, None, *kind) <= MAX_SCENARIOS:
+    return every_scenario(scheme.code, None, *kind)
+  return sampled_scenarios(scheme.code, SAMPLED, 0, None, *kind)
 
 
 def evaluate(scheme: Scheme, params, model_state, base_variables, test: Arrays, *, preprocess, loss: str,
-             devices: Sequence, scenarios: np.ndarray | None = None, max_missing: int | None = None,
+             devices: Sequence, scenarios: np.ndarray | None = None,
              base_outputs: np.ndarray | None = None) -> dict[str, Any]:
   """Figures of a code on a split.
 
   Args:
     test: the split; labels may be None (the classes that F answers then stand in for them).
-    scenarios: bool[s, n]; None for `scenarios_of(scheme, max_missing)`.
+    scenarios: bool[s, n]; None for `scenarios_of(scheme)`.
     base_outputs: f32[N, C], F on the split, where it is known already.
 
   Returns:
@@ -47,7 +47,7 @@ def evaluate(scheme: Scheme, params, model_state, base_variables, test: Arrays, 
     outputs = apply_in_batches(scheme.base_apply, base_variables, test.images, preprocess)
   guesses = outputs.argmax(-1)
   test = Arrays(test.images, guesses if test.labels is None else test.labels)
-  available = scenarios_of(scheme, max_missing) if scenarios is None else np.asarray(scenarios, bool)
+  available = scenarios_of(scheme) if scenarios is None else np.asarray(scenarios, bool)
   intact = np.ones((0 if scheme.passes_on else 1, scheme.code.n), bool)
   with_intact = np.concatenate([intact, available])
   everything = make_evaluator(
