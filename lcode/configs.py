@@ -84,7 +84,7 @@ class CodeConfig:
 
   def _check_combination(self):
     fixed = self.encoder in ('addition', 'concatenation', 'berrut')
-    linear = self.base_model in models.AFFINE and self.encoder != 'concatenation'
+    linear = self.base_model in models.AFFINE and self.encoder == 'addition'
     if self.decoder == 'subtraction' and self.parity_model == 'base' and fixed and not linear:
       raise InputError(f'--decoder=subtraction undoes sums of outputs, but {self.base_model} of a parity by the '
                        f'{self.encoder} encoder is none: use --parity_model=from_base, which is trained to be one, or '

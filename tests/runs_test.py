@@ -359,3 +359,12 @@ def test_resnet_and_conv_take_real_steps_on_two_devices(tmp_path):
   model = models.make_model('resnet18', (8, 8, 1), 10)
   assert bases.count_parameters(code.base.variables) == code.record['base_parameters'] == 2_776_522
   assert 'batch_stats' in code.base.variables and model.stages == (2, 2, 2)
+
+
+def test_sums_over_an_affine_model_are_exact(tmp_path):
+  config = CodeConfig(base_model='logistic', encoder='addition', decoder='subtraction', k=3, r=2)
+  record = runs.train_code(config, str(tmp_path), None, ONE).record
+  assert record['relative_error'] < 1e-4 and record['steps'] == 0
+  assert record['worker_work'] == pytest.approx(2 / 3, 0.01)
+  again = runs.evaluate_code(str(tmp_path)).record  # a code without parameters is kept like any other
+  assert again['degraded_accuracy'] == record['degraded_accuracy'] > 0.9
