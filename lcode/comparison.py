@@ -17,7 +17,7 @@ from lcode.metrics import overall_accuracy
 from lcode.progress import console
 from lcode.runs import train_code
 
-KEYS = ('dataset', 'base_model', 'scheme', 'seed', 'config', 'base_sha256')
+KEYS = ('dataset', 'base_model', 'scheme', 'seed', 'config', 'base_sha256', 'max_steps')
 FIGURES = ('degraded_accuracy', 'reconstruction_accuracy', 'intact_accuracy', 'available_accuracy', 'default_accuracy',
            'relative_error', 'frontend_work', 'worker_work')
 
@@ -65,7 +65,8 @@ def compare(comparison: Comparison, workdir: str, base_dir: str | None, sitting:
   found = []
   for scheme, k, r, config in comparison.rows(_multiply_adds(base)):
     row = {'kind': 'comparison', 'dataset': config.dataset, 'base_model': config.base_model, 'scheme': scheme, 'k': k,
-           'r': r, 'seed': config.seed, 'config': dataclasses.asdict(config), 'base_sha256': base.sha256}
+           'r': r, 'seed': config.seed, 'config': dataclasses.asdict(config), 'base_sha256': base.sha256,
+           'max_steps': sitting.max_steps}
     same = done.setdefault(_key(row), {})
     if (k, r) not in same:
       try:
@@ -126,7 +127,8 @@ def markdown(rows: Sequence[dict]) -> str:
     ks = sorted({k for _, k in here})
     names = list(dict.fromkeys(name for name, _ in here))
     intact = [name for name in names if not next(row for (n, _), row in here.items() if n == name)['passes_on']]
-    parts.append(f'r = {r}. Degraded accuracy, %' + (f', with 1 / ... / {r} units missing' if r > 1 else ''))
+    counts = ' / '.join(str(m) for m in range(1, r + 1))
+    parts.append(f'r = {r}. Degraded accuracy, %, with {counts} missing')
     parts.append(_table(ks, {name: [_degraded(here.get((name, k))) for k in ks] for name in names} | {
         f'{name}, nothing missing': [_percent(here.get((name, k)), 'intact_accuracy') for k in ks] for name in intact}))
     parts.append(f'r = {r}. Extra work at the frontend + at the workers, relative to k inferences by F')
@@ -204,4 +206,4 @@ def _multiply_adds(base) -> float:
 
 
 def _key(record) -> str:
-  return json.dumps([record[name] for name in KEYS], sort_keys=True)
+  return json.dumps([record.get(name) for name in KEYS], sort_keys=True)

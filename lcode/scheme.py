@@ -144,8 +144,11 @@ def parts_to_train(scheme: Scheme, params, wanted=None) -> tuple[str, ...]:
 
 def _check_parts(encoder, decoder, model):
   """Raises InputError if the parts do not go together."""
-  partners = getattr(decoder, 'goes_with', None)
-  if partners is not None and type(encoder).__name__ not in partners:
+  partners, name = getattr(decoder, 'goes_with', None), type(encoder).__name__
+  if name in getattr(decoder, 'refuses', ()):
+    raise InputError(f'the {type(decoder).__name__} undoes sums, which {name} does not make: use --encoder=addition, '
+                     'concatenation or one that is trained.')
+  if partners is not None and name not in partners:
     raise InputError(f'the {type(decoder).__name__} undoes what {" or ".join(partners)} does, not '
                      f'{type(encoder).__name__}: use them together.')
   if not getattr(encoder, 'systematic', True) and not model.shared:

@@ -3,7 +3,7 @@
 An encoder is a Flax module over one group, f32[k, *S] -> f32[r, *S] (where its `systematic` is False, -> f32[n, *S],
 all that is sent); a decoder is one over the outputs that arrived, (f32[n, C] with zeros where missing, bool[n]) ->
 f32[k, C]. Both are built from a `Code` alone. Parts whose parameters are not trained by gradients have `candidates()`;
-a decoder that works with certain encoders only names them in `goes_with`.
+a decoder that works with certain encoders only names them in `goes_with`, one that does not with some in `refuses`.
 """
 
 from lcode.coders.berrut import ApproxIFERDecoder, ApproxIFEREncoder, BerrutDecoder, BerrutEncoder

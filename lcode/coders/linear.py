@@ -78,7 +78,7 @@ class SubtractionDecoder(nn.Module):
   """
 
   code: Code
-  goes_with = ('AdditionEncoder', 'ConcatenationEncoder', 'MLPEncoder', 'ConvEncoder', 'BerrutEncoder')
+  refuses = ('ReplicationEncoder', 'ApproxIFEREncoder', 'SplineEncoder')  # of these no unit is a sum of answers
 
   def __call__(self, outputs, available):
     """outputs: f32[n, C] (zero where missing), available: bool[n] -> f32[k, C]."""
