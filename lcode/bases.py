@@ -67,7 +67,7 @@ def train_base(config: BaseConfig, workdir: str, sitting: Sitting = Sitting()) -
         batch_size=config.batch_size, seed=config.seed, preprocess=data.make_normalise(dataset.spec),
         augment=dataset.spec.augment, devices=devices, max_steps=sitting.max_steps,
         store=checkpoint.Store(path / 'checkpoints', len(devices)), save_every_s=sitting.save_every_s,
-        reporter=reporter)
+        stop_at=sitting.stop_at, reporter=reporter)
   base = _base(config, dataset, *jax.device_get(result.best.variables))
   record = {'kind': 'base', 'config': dataclasses.asdict(config), 'seed': config.seed,
             'available_accuracy': float((base.outputs['test'].argmax(-1) == dataset.test.labels).mean()),

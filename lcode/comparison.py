@@ -34,6 +34,7 @@ class Comparison:
   seeds: tuple[int, ...] = (0,)
   epochs: int | None = None
   backup_work: tuple[float, ...] = (0.05, 0.2)
+  recipe: str | None = None
 
   def rows(self, base_multiply_adds: float) -> Iterable[tuple[str, int, int, CodeConfig]]:
     """(scheme, k, r, config) of every row that can be; those that cannot are left out, with a line that says why."""
@@ -44,12 +45,13 @@ class Comparison:
         name = f'{scheme}-{work:g}' if work else scheme
         try:
           yield name, k, r, config_of(scheme, k, r, self.dataset, self.base_model, seed, self.epochs,
-                                      int(work * base_multiply_adds))
+                                      int(work * base_multiply_adds), self.recipe)
         except InputError as error:
           console.print(f'{name}, k={k}, r={r}: left out: {error}', highlight=False)
 
 
-def compare(comparison: Comparison, workdir: str, base_dir: str | None, sitting: Sitting) -> list[dict]:
+def compare(comparison: Comparison, workdir: str, base_dir: str | None, sitting: Sitting,
+            base: bases.Base | None = None) -> list[dict]:
   """Trains what needs training, evaluates all, and returns the records of the rows, in their order.
 
   What is done, by the records in the workdir, is not done again; what was stopped goes on.
@@ -57,7 +59,7 @@ def compare(comparison: Comparison, workdir: str, base_dir: str | None, sitting:
   for scheme in comparison.schemes:
     get_family(scheme)
   path = records.open_workdir(workdir)
-  base = _base(comparison, path, base_dir, sitting)
+  base = base or load_base(comparison, path, base_dir, sitting)
   done = {}  # by what a row's figures depend on: those of a per-query family are the same for every k and r
   for record in records.read(path):
     if record.get('kind') == 'comparison':
@@ -189,7 +191,7 @@ def _figures(config, path, base, sitting) -> dict:
   return trained.record | {'kind': 'comparison', 'passes_on': trained.scheme.passes_on}
 
 
-def _base(comparison, path, base_dir, sitting):
+def load_base(comparison: Comparison, path: Path, base_dir: str | Path | None, sitting: Sitting) -> bases.Base:
   """The base model, loaded or trained: that of the first seed, whatever the codes' seeds."""
   base_dir = path / 'base' if base_dir is None else Path(base_dir)
   code_config = CodeConfig(comparison.dataset, comparison.base_model).resolved()

@@ -33,6 +33,7 @@ PARITY_MODELS = {
     'from_base': 'of F\'s architecture, trained, starting from F: a parity model (ParM)',
     'from_scratch': 'of F\'s architecture, trained from fresh weights',
     'backup': 'a small network distilled from F, at the frontend; goes with replication',
+    'students': 'a network of 1/k of F\'s work, answering every query of a bundle',
     'default': 'the same answer for every query, at the frontend; goes with replication',
 }
 
@@ -101,12 +102,13 @@ class CodeConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Sitting:
-  """What may change from one sitting of a run to the next."""
+  """What may change from one sitting of a run to the next; `stop_at` is a time.monotonic()."""
 
   data_dir: str | None = None
   devices: int | None = None
   max_steps: int | None = None
   save_every_s: float = 60.0
+  stop_at: float | None = None
 
   def choose_devices(self, convolutional: bool, batch_size: int) -> list:
     devices = parallel.choose_devices(self.devices, convolutional, batch_size)

@@ -30,10 +30,11 @@ def group_costs(scheme: Scheme, params, model_state, base_variables, query_shape
   k, n = scheme.code.k, scheme.code.n
   x = jnp.zeros((k, *query_shape))
   coded = jnp.zeros(jax.eval_shape(scheme.encode, params, x).shape)
-  outputs, available = jnp.zeros((n, num_outputs)), np.arange(n) > 0
-
   def infer(params, model_state, base_variables, coded):
     return scheme.infer(params, model_state, base_variables, coded[None])[0]
+
+  width = jax.eval_shape(infer, params, model_state, base_variables, coded).shape[-1]
+  outputs, available = jnp.zeros((n, width)), np.arange(n) > 0
 
   parts = {'base_k_inferences': cost(scheme.base_apply, base_variables, x), 'encode': cost(scheme.encode, params, x),
            'parity_inference': cost(infer, params, model_state, base_variables, coded),

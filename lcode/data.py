@@ -65,12 +65,17 @@ class Dataset:
 def load(name: str, data_dir: str | None = None) -> Dataset:
   """Loads a data set: `digits` comes with scikit-learn, the others are TFDS directories (see `sources`).
 
+  Where data_dir holds <name>.npz, as `export` writes it, that is read instead: it needs NumPy alone.
+
   Raises:
     InputError: if the name is unknown, or the data are missing, damaged or not to be had.
   """
   spec = SPECS[one_of('data set', name, SPECS)]
   if name == 'digits':
     arrays, source = _load_digits()
+  elif data_dir and (exported := Path(data_dir).expanduser() / f'{name}.npz').is_file():
+    arrays = _read_export(exported)
+    source = _sha256(*(arrays[key] for key in sorted(arrays)))
   else:
     from lcode import sources
     directory = sources.locate(name, data_dir)
@@ -84,6 +89,37 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
       validation=Arrays(arrays['train_images'][held_out:], arrays['train_labels'][held_out:]),
       test=Arrays(arrays['test_images'], arrays['test_labels']),
       num_classes=int(arrays['train_labels'].max()) + 1, source=source)
+
+
+def export(dataset: Dataset, directory: str) -> Path:
+  """Writes all of a data set as <directory>/<name>.npz, for machines without TFDS; returns the file."""
+  held = dataset.train, dataset.validation
+  arrays = {'train_images': np.concatenate([part.images for part in held]),
+            'train_labels': np.concatenate([part.labels for part in held]),
+            'test_images': dataset.test.images, 'test_labels': dataset.test.labels}
+  path = Path(directory).expanduser()
+  path.mkdir(parents=True, exist_ok=True)
+  with tempfile.NamedTemporaryFile(dir=path, delete=False) as file:
+    np.savez_compressed(file, **arrays)
+  os.chmod(file.name, 0o644)  # temporary files are their owner's alone
+  target = path / f'{dataset.name}.npz'
+  os.replace(file.name, target)
+  return target
+
+
+def _read_export(path: Path) -> dict[str, np.ndarray]:
+  try:
+    with np.load(path, allow_pickle=False) as stored:
+      arrays = {name: stored[name] for name in ('test_images', 'test_labels', 'train_images', 'train_labels')}
+  except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    raise InputError(f'{path} cannot be read ({error}): write it anew with experiments.prepare_data.') from error
+  for split in ('train', 'test'):
+    images, labels = arrays[f'{split}_images'], arrays[f'{split}_labels']
+    if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != (len(images),):
+      raise InputError(f'{path} holds {split} images {images.dtype}{list(images.shape)} and labels '
+                       f'{list(labels.shape)}: they must be uint8[N, H, W, c] and [N], as experiments.prepare_data '
+                       'writes them.')
+  return arrays
 
 
 def _load_digits():

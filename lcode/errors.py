@@ -1,4 +1,4 @@
-"""The one exception that lcode raises for input it cannot use."""
+"""The exceptions that lcode raises: for input it cannot use, and when the time it was given is over."""
 
 
 class InputError(ValueError):
@@ -14,3 +14,7 @@ def one_of(kind: str, name: str, known) -> str:
 
 class DivergedError(InputError):
   """Training met a loss that is not finite."""
+
+
+class OutOfTime(Exception):
+  """A run was saved and stopped because its time is over; the same command goes on with it."""

@@ -10,7 +10,7 @@ from lcode import metrics, parallel, train
 from lcode.code import MAX_SCENARIOS, every_scenario, num_scenarios, sampled_scenarios
 from lcode.data import Arrays
 from lcode.losses import get_loss
-from lcode.scheme import Scheme, make_codec
+from lcode.scheme import Scheme, make_codec, stack_units
 from lcode.splits import apply_in_batches, make_evaluator, put_split
 
 FIGURES = ('available_accuracy', 'reconstruction_accuracy', 'degraded_accuracy')
@@ -89,7 +89,7 @@ def evaluate_wrong(scheme: Scheme, params, model_state, base_variables, test: Ar
   outputs = codec.infer(base_variables, codec.encode(x))
   if scheme.systematic:
     own = apply_in_batches(scheme.base_apply, base_variables, images, preprocess).reshape(len(x), code.k, -1)
-    outputs = np.concatenate([own, outputs], 1)
+    outputs = stack_units(own, outputs)
   rng = np.random.default_rng(seed)
   chosen = np.argsort(rng.random((len(x), code.n)), axis=1)[:, :wrong]
   noise = np.zeros(outputs.shape, np.float32)

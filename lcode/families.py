@@ -45,6 +45,8 @@ FAMILIES = {
     'approxifer': Family('approxifer', 'approxifer', source='ApproxIFER (arXiv:2109.09868)'),
     'nercc': Family('spline', 'spline', source='NeRCC (arXiv:2402.04377)'),
     'replication': Family('replication', 'replication', per_query=True, source='r copies of every query'),
+    'bundle': Family('bundle', 'bundle', 'students', recipe='distil', source='k students of F at one worker'),
+    'preimage': Family('preimage', 'preimage', source='exact, at k inferences by F at the frontend'),
     'backup': Family('replication', 'replication', 'backup', recipe='distil', per_query=True,
                      source='a small network distilled from F'),
     'default': Family('replication', 'replication', 'default', recipe='distil', per_query=True,
@@ -74,11 +76,13 @@ def get_family(name: str) -> Family:
 
 
 def config_of(name: str, k: int, r: int, dataset: str, base_model: str, seed: int, epochs: int | None,
-              backup_multiply_adds: int) -> CodeConfig:
-  """The resolved config of a scheme at (k, r); that of a per-query family is of groups of one."""
+              backup_multiply_adds: int,
+              recipe: str | None = None) -> CodeConfig:
+  """The resolved config of a scheme at (k, r), by its own recipe or another; a per-query family's is of groups of one."""
   family = get_family(name)
   if family.per_query:
     k, r = 1, r if family.copies else 1
   return CodeConfig(
-      dataset, base_model, k, r, family.encoder, family.decoder, family.parity_model, '', family.loss, family.recipe,
+      dataset, base_model, k, r, family.encoder, family.decoder, family.parity_model, '', family.loss,
+      recipe or family.recipe,
       epochs, None, seed, None, backup_multiply_adds if family.parity_model == 'backup' else None).resolved()

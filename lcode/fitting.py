@@ -41,7 +41,8 @@ def fit(scheme: Scheme, base_variables, images, labels=None, *, validation: tupl
         train_parts: Sequence[str] | None = None, scenarios: np.ndarray | int | None = None,
         preprocess: Callable = jnp.asarray, augment: bool = False, devices: Sequence | None = None,
         max_steps: int | None = None, store: loop.Store | None = None, save_every_s: float = 60.0,
-        reporter: loop.Reporter | None = None, base_outputs: Mapping[str, np.ndarray] | None = None) -> Fitted:
+        stop_at: float | None = None, reporter: loop.Reporter | None = None,
+        base_outputs: Mapping[str, np.ndarray] | None = None) -> Fitted:
   """Trains a code over the frozen `scheme.base_apply`; one that needs no training is only chosen on `validation`.
 
   Args:
@@ -67,6 +68,7 @@ def fit(scheme: Scheme, base_variables, images, labels=None, *, validation: tupl
     max_steps: stop early.
     store: a `checkpoint.Store` to save to and to resume from.
     save_every_s: seconds between two checkpoints.
+    stop_at: time.monotonic() after which the run is saved and stopped with `OutOfTime`.
     reporter: told of the progress.
     base_outputs: F's outputs f32[N, C] on the queries under 'train' and 'validation', where they are known already.
 
@@ -111,7 +113,8 @@ def fit(scheme: Scheme, base_variables, images, labels=None, *, validation: tupl
     split = put(training, known['train'])
 
   tx = _only(parts, recipe.make_optimizer(epochs * plan.steps), params)
-  schedule = loop.Schedule(epochs, plan.steps, parallel.steps_per_call(devices), max_steps, save_every_s, criterion)
+  schedule = loop.Schedule(epochs, plan.steps, parallel.steps_per_call(devices), max_steps, save_every_s, stop_at,
+                           criterion)
   result = _run(lambda axis: train.make_code_objective(scheme, get_loss(loss), validated, axis, own_model), tx,
                 train.make_fetch(preprocess, augment), counts_of, base_variables, split, scheme.code.k, batch_size,
                 train.init_state(params, model_state, tx, _seed(seed, _STEPS)), schedule, seed, devices, store,
@@ -162,7 +165,7 @@ def _only(parts, tx, params):
 def fit_base(make_model: Callable, training: Arrays, held_out: Arrays, *, make_optimizer: Callable, epochs: int,
              batch_size: int, seed: int, preprocess: Callable, augment: bool, devices: Sequence,
              max_steps: int | None = None, store: loop.Store | None = None, save_every_s: float = 60.0,
-             reporter: loop.Reporter | None = None) -> loop.Result:
+             stop_at: float | None = None, reporter: loop.Reporter | None = None) -> loop.Result:
   """Trains a base model by cross-entropy; `make_model` takes the axis name of the devices (None on one).
 
   The same loop and step as for codes, with groups of one. An incomplete last batch is left out, so that batch
@@ -178,7 +181,7 @@ def fit_base(make_model: Callable, training: Arrays, held_out: Arrays, *, make_o
                              splits[1], {}, 1, devices)
   state = train.init_state(params, variables, tx, _seed(seed, _STEPS))
   schedule = loop.Schedule(epochs, plan.steps, parallel.steps_per_call(devices), max_steps, save_every_s,
-                           criterion='available_accuracy')
+                           stop_at, 'available_accuracy')
   return _run(lambda axis: train.make_base_objective(make_model(axis)), tx, train.make_fetch(preprocess, augment),
               counts_of, {}, splits[0], 1, batch_size, state, schedule, seed, devices, store, reporter,
               drop_last=True)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lcode.errors import DivergedError
+from lcode.errors import DivergedError, OutOfTime
 from lcode.train import TrainState
 
 
@@ -59,6 +59,7 @@ class Schedule(NamedTuple):
     max_steps: stop early after so many, None for not.
     save_every_s: seconds between two checkpoints, at a second's distance at least within an epoch; the end of an
       epoch that is due and the end of a run are always saved.
+    stop_at: time.monotonic() after which no more steps are taken; None for not.
     criterion: the validation figure that the best epoch has most of, or `loss`, which it has least of.
   """
 
@@ -67,6 +68,7 @@ class Schedule(NamedTuple):
   steps_per_call: int = 1
   max_steps: int | None = None
   save_every_s: float = 60.0
+  stop_at: float | None = None
   criterion: str = 'reconstruction_accuracy'
 
 
@@ -89,6 +91,7 @@ def run(make_step: Callable, evaluate: Callable, make_plan: Callable, state: Tra
 
   Raises:
     DivergedError: at the first loss that is not finite; what was saved stays.
+    OutOfTime: past `stop_at` with steps left to take; all that was done is saved.
   """
   reporter = reporter or Reporter()
   make_step = functools.cache(make_step)
@@ -105,7 +108,10 @@ def run(make_step: Callable, evaluate: Callable, make_plan: Callable, state: Tra
     epoch, row = divmod(done, schedule.steps_per_epoch)
     rows = min(schedule.steps_per_epoch - row, total - done)
     began = time.monotonic()
+    if schedule.stop_at is not None and began >= schedule.stop_at:
+      raise OutOfTime(f'stopped at step {done} of {total}')
     deadline = max(saved_at + schedule.save_every_s, began + 1) if store else math.inf
+    deadline = min(deadline, schedule.stop_at or math.inf)
     state, losses = _take(make_step, make_plan(epoch), state, rows, schedule.steps_per_call, done, deadline, store,
                           reporter)
     done += len(losses)
@@ -122,7 +128,9 @@ def run(make_step: Callable, evaluate: Callable, make_plan: Callable, state: Tra
         best = Best(done, value, jax.tree.map(jnp.copy, (state.params, state.model_state)), not whole)
     history.append(figures)
     reporter.epoch(figures)
-    if store and (done == total or time.monotonic() - saved_at >= schedule.save_every_s):
+    due = saved_at + schedule.save_every_s if schedule.stop_at is None else min(
+        saved_at + schedule.save_every_s, schedule.stop_at)
+    if store and (done == total or time.monotonic() >= due):
       if not _all_finite(state.params):
         _diverged('a parameter', done, store)
       store.save(state, best, seconds + time.monotonic() - started_at)

@@ -22,6 +22,7 @@ class ParityModel(NamedTuple):
     shared: whether one set of variables answers every parity, or each parity has its own.
     at_frontend: whether it runs at the frontend (a backup): then it is work of the frontend, and never missing.
     per_query: whether it answers queries, not parities: it goes with replication alone.
+    bundled: whether it answers bundles of k queries, f32[b, k, *S] -> f32[b, k * C].
   """
 
   init: Callable
@@ -29,6 +30,7 @@ class ParityModel(NamedTuple):
   shared: bool = False
   at_frontend: bool = False
   per_query: bool = False
+  bundled: bool = False
 
 
 def base_itself(base_apply: Callable) -> ParityModel:
@@ -73,6 +75,20 @@ def from_apply(base_apply: Callable) -> ParityModel:
     return base_apply(variables, x), {name: value for name, value in variables.items() if name != 'params'}
 
   return ParityModel(lambda key, x, num_outputs, base_variables: base_variables, apply)
+
+
+def students(module: nn.Module) -> ParityModel:
+  """One small network that answers all k queries of a bundle, each for itself; see `coders.bundle`."""
+  one = from_module(module)
+
+  def init(key, x, num_outputs, base_variables):
+    return one.init(key, x.reshape(-1, *x.shape[2:]), num_outputs, base_variables)
+
+  def apply(variables, base_variables, x, train, axis_name):
+    answers, others = one.apply(variables, base_variables, x.reshape(-1, *x.shape[2:]), train, axis_name)
+    return answers.reshape(len(x), -1), others
+
+  return ParityModel(init, apply, bundled=True)
 
 
 def default_answer() -> ParityModel:

@@ -21,6 +21,7 @@ from lcode.costs import extra_work, group_costs
 from lcode.errors import InputError
 from lcode.evaluate import evaluate, evaluate_wrong
 from lcode.models.backup import make_backup
+from lcode.models.student import make_student
 from lcode.progress import Progress
 from lcode.scheme import Scheme, make_scheme, parts_to_train
 
@@ -47,6 +48,7 @@ def build_scheme(config: CodeConfig, image_shape: tuple[int, ...], num_outputs: 
       'backup': lambda: parity.from_module(
           make_backup(image_shape, num_outputs, config.backup_multiply_adds, config.base_model in models.IMAGE_MODELS),
           shared=True, at_frontend=True, per_query=True),
+      'students': lambda: parity.students(make_student(config.base_model, image_shape, num_outputs, config.k)),
       'default': parity.default_answer,
   }
   code = Code(config.k, config.r)
@@ -86,7 +88,7 @@ def train_code(config: CodeConfig, workdir: str, base_dir: str | None = None, si
         scenarios=_spare(config) if config.wrong else config.scenarios, preprocess=data.make_normalise(dataset.spec),
         augment=dataset.spec.augment, devices=devices, max_steps=sitting.max_steps,
         store=checkpoint.Store(path / 'checkpoints', len(devices)), save_every_s=sitting.save_every_s,
-        reporter=reporter, base_outputs=base.outputs)
+        stop_at=sitting.stop_at, reporter=reporter, base_outputs=base.outputs)
   record = _evaluated(config, scheme, fitted.params, fitted.model_state, base, devices)
   record |= timing(fitted.result, config.batch_size) | records.environment(devices)
   records.append(path, record)

@@ -23,14 +23,16 @@ class Scheme(NamedTuple):
   Attributes:
     code: how many data units and parities.
     init: (key, x f32[k, *S], num_outputs, base_variables=None) -> params, model_state; params has an entry for each
-      of `PARTS`. base_variables are needed where a parity model starts from F.
+      of `PARTS`. base_variables are needed where an encoder or parity model starts from F.
     encode: (params, x f32[k, *S]) -> parities f32[r, *S], or where not systematic all coded queries f32[n, *S].
     infer: (params, model_state, base_variables, parities f32[g, r, *S], train=False, axis_name=None)
       -> f32[g, r, C], model_state; axis_name is that of the devices a batch is split over, for batch statistics.
     decode: (params, outputs f32[n, C], available bool[n]) -> f32[k, C]; what arrived is passed on as it is.
+      Outputs are as `stack_units` puts them together: wider than C where the replies to parities are.
     base_apply: F, (variables, x f32[b, *S]) -> f32[b, C].
     systematic: True if the data units themselves are sent to F.
     passes_on: True if what arrives of these is the answer. Otherwise every answer is an approximation.
+    fixed: parts whose parameters follow from F alone.
     candidates: part -> parameters to choose from on validation groups, for parts that are not trained by gradients.
     at_frontend: True if what answers the parities runs at the frontend, so that it is never missing.
   """
@@ -43,6 +45,7 @@ class Scheme(NamedTuple):
   base_apply: Callable
   systematic: bool
   passes_on: bool
+  fixed: tuple[str, ...]
   candidates: dict[str, list]
   at_frontend: bool
 
@@ -50,6 +53,17 @@ class Scheme(NamedTuple):
 def erase(outputs, available):
   """Zeroes the rows of `outputs` [n, C] that are not `available` [n]: no value (nor NaN) and no gradient leaks."""
   return jnp.where(available[:, None], outputs, 0)
+
+
+def stack_units(base_outputs, replies):
+  """F's outputs f32[..., k, C] over the replies to the parities f32[..., r, W] -> f32[..., n, W].
+
+  W is C for most codes; where it is more (a bundle's k answers), C outputs are followed by zeros.
+  """
+  wider = replies.shape[-1] - base_outputs.shape[-1]
+  if wider:
+    base_outputs = jnp.pad(base_outputs, [(0, 0)] * (base_outputs.ndim - 1) + [(0, wider)])
+  return jnp.concatenate([base_outputs, replies], axis=-2)
 
 
 def make_scheme(code: Code, base_apply: Callable, encoder: Any = 'mlp', decoder: Any = 'mlp',
@@ -67,7 +81,8 @@ def make_scheme(code: Code, base_apply: Callable, encoder: Any = 'mlp', decoder:
     InputError: if a name is unknown, or the parts do not go together.
   """
   if isinstance(encoder, str):
-    encoder = coders.ENCODERS[one_of('encoder', encoder, coders.ENCODERS)](code)
+    module = coders.ENCODERS[one_of('encoder', encoder, coders.ENCODERS)]
+    encoder = module(code, base_apply) if getattr(module, 'takes_base', False) else module(code)
   if isinstance(decoder, str):
     decoder = coders.DECODERS[one_of('decoder', decoder, coders.DECODERS)](code)
   model = parity.base_itself(base_apply) if parity_model is None else parity_model
@@ -77,10 +92,15 @@ def make_scheme(code: Code, base_apply: Callable, encoder: Any = 'mlp', decoder:
 
   def init(key, x, num_outputs, base_variables=None):
     encoder_key, decoder_key = jax.random.split(key)
-    coded, variables = encoder.init_with_output(encoder_key, x)
-    outputs, available = jnp.zeros((code.n, num_outputs)), jnp.ones(code.n, bool)
+    extra = (base_variables,) if getattr(encoder, 'takes_base', False) else ()
+    coded, variables = encoder.init_with_output(encoder_key, x, *extra)
     parity_params, model_state = parity.init_all(model, code.r, jax.random.fold_in(key, 1), coded, num_outputs,
                                                  base_variables)
+    outputs = jnp.zeros((code.n, num_outputs * (code.k if model.bundled else 1)))
+    if getattr(decoder, 'fixed', False) and base_variables is not None:  # it follows from what F answers
+      replies, _ = parity.apply_all(model, parity_params, model_state, base_variables, coded[None], False, None)
+      outputs = stack_units(base_apply(base_variables, x), replies[0])
+    available = jnp.ones(code.n, bool)
     return {'encoder': variables.get('params', {}), 'parity_model': parity_params,
             'decoder': decoder.init(decoder_key, outputs, available).get('params', {})}, model_state
 
@@ -93,11 +113,12 @@ def make_scheme(code: Code, base_apply: Callable, encoder: Any = 'mlp', decoder:
   def decode(params, outputs, available):
     outputs = erase(outputs, available)
     decoded = decoder.apply({'params': params['decoder']}, outputs, available)
-    return jnp.where(available[:code.k, None], outputs[:code.k], decoded) if passes_on else decoded
+    return jnp.where(available[:code.k, None], outputs[:code.k, :decoded.shape[-1]], decoded) if passes_on else decoded
 
   modules = {'encoder': encoder, 'decoder': decoder}
+  fixed = tuple(part for part, module in modules.items() if getattr(module, 'fixed', False))
   candidates = {part: module.candidates() for part, module in modules.items() if hasattr(module, 'candidates')}
-  return Scheme(code, init, encode, infer, decode, base_apply, systematic, passes_on, candidates, model.at_frontend)
+  return Scheme(code, init, encode, infer, decode, base_apply, systematic, passes_on, fixed, candidates, model.at_frontend)
 
 
 class Codec(NamedTuple):
@@ -134,7 +155,8 @@ def parts_to_train(scheme: Scheme, params, wanted=None) -> tuple[str, ...]:
   Raises:
     InputError: if a wanted part is unknown, or has nothing to train.
   """
-  able = tuple(part for part in PARTS if jax.tree.leaves(params[part]) and part not in scheme.candidates)
+  able = tuple(part for part in PARTS if jax.tree.leaves(params[part])
+               and part not in (*scheme.candidates, *scheme.fixed))
   for part in wanted or ():
     if one_of('part to train', part, PARTS) not in able:
       raise InputError(f'--train={part}: the {part.replace("_", " ")} of this scheme has nothing to train; choose from '
@@ -154,6 +176,9 @@ def _check_parts(encoder, decoder, model):
   if not getattr(encoder, 'systematic', True) and not model.shared:
     raise InputError(f'{type(encoder).__name__} sends coded queries to every worker, so that there are no parities for '
                      'a parity model: use --parity_model=base, F itself.')
+  if not model.bundled == (name == 'BundleEncoder') == (type(decoder).__name__ == 'BundleDecoder'):
+    raise InputError(f'{name} with {"students" if model.bundled else "this parity model"}: a bundle of queries is '
+                     'answered by --parity_model=students, and these take nothing else.')
   if model.per_query and 'Replication' not in type(encoder).__name__:
     raise InputError(f'a backup or default answer takes queries as they are, not parities of {type(encoder).__name__}: '
                      'use --encoder=replication.')

@@ -10,7 +10,7 @@ import optax
 
 from lcode import losses, metrics
 from lcode.data import crop_and_flip
-from lcode.scheme import Scheme
+from lcode.scheme import Scheme, stack_units
 
 
 @flax.struct.dataclass
@@ -72,7 +72,7 @@ def make_code_objective(scheme: Scheme, loss_fn: Callable, available, axis_name:
     outputs, model_state = scheme.infer(params, model_state, base_variables, coded, train and train_parity_model,
                                         axis_name)
     if scheme.systematic:
-      outputs = jnp.concatenate([batch.base_outputs, outputs], axis=1)
+      outputs = stack_units(batch.base_outputs, outputs)
     decode = jax.vmap(jax.vmap(scheme.decode, (None, None, 0)), (None, 0, None))
     reconstructed = decode(params, outputs, scenarios)  # [g, s, k, C]
     unit_loss = loss_fn(reconstructed, jnp.broadcast_to(batch.base_outputs[:, None], reconstructed.shape),

@@ -2,23 +2,28 @@
 
 An encoder is a Flax module over one group, f32[k, *S] -> f32[r, *S] (where its `systematic` is False, -> f32[n, *S],
 all that is sent); a decoder is one over the outputs that arrived, (f32[n, C] with zeros where missing, bool[n]) ->
-f32[k, C]. Both are built from a `Code` alone. Parts whose parameters are not trained by gradients have `candidates()`;
+f32[k, C]; where a parity's reply is wider than C, all rows are as wide, zeros after the data units'. Both are built from a `Code` alone, and
+an encoder with `takes_base` from F's `base_apply` too; it is initialised with F's variables after x. Parts whose parameters are not trained by gradients have
+`candidates()`, or are `fixed`;
 a decoder that works with certain encoders only names them in `goes_with`, one that does not with some in `refuses`.
 """
 
 from lcode.coders.berrut import ApproxIFERDecoder, ApproxIFEREncoder, BerrutDecoder, BerrutEncoder
+from lcode.coders.bundle import BundleDecoder, BundleEncoder
 from lcode.coders.conv import ConvEncoder
 from lcode.coders.linear import (AdditionEncoder, ConcatenationEncoder, ReplicationDecoder, ReplicationEncoder,
                                  SubtractionDecoder)
 from lcode.coders.mlp import MLPDecoder, MLPEncoder
+from lcode.coders.preimage import PreimageDecoder, PreimageEncoder
 from lcode.coders.spline import SplineDecoder, SplineEncoder
 
 ENCODERS = {
     'mlp': MLPEncoder, 'conv': ConvEncoder, 'addition': AdditionEncoder, 'concatenation': ConcatenationEncoder,
     'berrut': BerrutEncoder, 'approxifer': ApproxIFEREncoder, 'spline': SplineEncoder,
-    'replication': ReplicationEncoder,
+    'replication': ReplicationEncoder, 'bundle': BundleEncoder, 'preimage': PreimageEncoder,
 }
 DECODERS = {
     'mlp': MLPDecoder, 'subtraction': SubtractionDecoder, 'berrut': BerrutDecoder, 'approxifer': ApproxIFERDecoder,
-    'spline': SplineDecoder, 'replication': ReplicationDecoder,
+    'spline': SplineDecoder, 'replication': ReplicationDecoder, 'bundle': BundleDecoder,
+    'preimage': PreimageDecoder,
 }

@@ -30,6 +30,15 @@ def parity_weights(code: Code) -> np.ndarray:
   return weights / weights.sum(1, keepdims=True)
 
 
+def solve_sums(code: Code, outputs, available):
+  """What is missing of f32[n, C] (zero there), parity j being the weighted sum of the rest: f32[k, C], least squares."""
+  weights = jnp.asarray(parity_weights(code), outputs.dtype)
+  there = available[code.k:, None]
+  rest = jnp.where(there, outputs[code.k:] - weights @ outputs[:code.k], 0)
+  # The pseudo-inverse depends on the scenario alone: computed once for any number of groups.
+  return jnp.linalg.pinv(jnp.where(there & ~available[None, :code.k], weights, 0), rtol=1e-6) @ rest
+
+
 class AdditionEncoder(nn.Module):
   """Weighted sums of the queries; the first parity is their mean."""
 
@@ -82,12 +91,7 @@ class SubtractionDecoder(nn.Module):
 
   def __call__(self, outputs, available):
     """outputs: f32[n, C] (zero where missing), available: bool[n] -> f32[k, C]."""
-    k = self.code.k
-    weights = jnp.asarray(parity_weights(self.code), outputs.dtype)
-    there = available[k:, None]
-    rest = jnp.where(there, outputs[k:] - weights @ outputs[:k], 0)
-    # The pseudo-inverse depends on the scenario alone: computed once for any number of groups.
-    return jnp.linalg.pinv(jnp.where(there & ~available[None, :k], weights, 0), rtol=1e-6) @ rest
+    return solve_sums(self.code, outputs, available)
 
 
 class ReplicationEncoder(nn.Module):

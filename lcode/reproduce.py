@@ -1,0 +1,137 @@
+"""Suites: named rows of published and of our own figures, gone through within a budget of time, and their table."""
+
+import dataclasses
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from lcode import bases, comparison, data, records
+from lcode.comparison import Comparison
+from lcode.configs import CodeConfig, Sitting
+from lcode.errors import InputError, OutOfTime
+from lcode.progress import console
+
+MARGIN = 0.03, 10.0  # of the budget, and seconds, whichever is more: for saving and evaluating what is in hand
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """A figure to make: a scheme over a base model, by a recipe, and what is published for it.
+
+  Attributes:
+    epochs, recipe: None for the scheme's own.
+    published: deployed and degraded accuracy in %, or None.
+    source: of the published figures.
+  """
+
+  dataset: str
+  base_model: str
+  scheme: str
+  k: int
+  r: int = 1
+  seed: int = 0
+  epochs: int | None = None
+  recipe: str | None = None
+  published: tuple[float, float] | None = None
+  source: str = ''
+
+  @property
+  def base(self) -> str:
+    return f'{self.dataset}-{self.base_model}'
+
+  @property
+  def comparison(self) -> Comparison:
+    return Comparison(self.dataset, self.base_model, (self.scheme,), (self.k,), (self.r,), (self.seed,), self.epochs,
+                      recipe=self.recipe)
+
+  def __str__(self):
+    return f'{self.base} {self.scheme} ({self.k}, {self.r}) seed {self.seed}'
+
+
+AUTHORS = 'the authors\' code, run over a base model of its own'
+BLOG, FIGURE = 'the authors, best encoder and decoder, ResNet-18', 'ApproxIFER\'s plot data, K = 8, S = 1, ResNet-18'
+
+
+def paper_suite() -> list[Row]:
+  """The 2018 paper's code by its recipe (arXiv:1806.01259) with every figure that is published for it."""
+  found = [
+      Row('mnist', 'mlp', 'learned-mlp', 2, epochs=40, recipe='paper', published=(97.93, 97.1), source=AUTHORS),
+      Row('fashion_mnist', 'mlp', 'learned-mlp', 2, epochs=60, recipe='paper', published=(89.47, 87.1), source=AUTHORS),
+      Row('fashion_mnist', 'mlp', 'learned-conv', 2, epochs=12, recipe='paper', published=(89.47, 81.4),
+          source=AUTHORS),
+      Row('mnist', 'mlp', 'learned-mlp', 5, epochs=60, recipe='paper'),
+      Row('fashion_mnist', 'mlp', 'learned-mlp', 5, epochs=60, recipe='paper'),
+  ]
+  for dataset, deployed, learned, parm in [('mnist', 99.2, 99.2, 99.19), ('fashion_mnist', 92.9, 92.2, 91.11),
+                                           ('cifar10', 93.5, 82.1, 87.37)]:
+    found.append(Row(dataset, 'resnet18', 'learned-conv', 2, recipe='paper', published=(deployed, learned), source=BLOG))
+    found.append(Row(dataset, 'resnet18', 'parm-addition', 2, published=(deployed, parm), source='ParM, ResNet-18'))
+  return found
+
+
+def best_suite() -> list[Row]:
+  """lcode's own codes at the table's (k, r), over every base model; three seeds at k = 2 and 5 over the small one."""
+  found = []
+  models = [('mnist', 'mlp'), ('fashion_mnist', 'mlp'), ('cifar10', 'resnet20'), ('mnist', 'resnet18'),
+            ('fashion_mnist', 'resnet18'), ('cifar10', 'resnet18')]
+  for dataset, model in models:
+    for k, r in [(2, 1), (5, 1), (3, 1), (8, 1), (4, 2), (4, 1)]:
+      seeds = (0, 1, 2) if model == 'mlp' and k in (2, 5) else (0,)
+      schemes = ('bundle',) if (k, r) == (4, 1) else ('bundle', 'painted', 'painted-small')
+      found += [Row(dataset, model, scheme, k, r, seed) for seed in seeds for scheme in schemes]
+  return found
+
+
+SUITES = {'paper': paper_suite, 'best': best_suite}
+
+
+def reproduce(rows: Iterable[Row], workdir: str, sitting: Sitting, budget_s: float) -> list[dict]:
+  """Goes through the rows, the longest-waiting first, until the budget is spent; returns the records that there are.
+
+  Base models lie under <workdir>/bases, trained where there are none; codes and records under
+  <workdir>/<data set>-<base model>. What is done is not done again, what was stopped goes on.
+  """
+  if budget_s <= 0:
+    raise InputError(f'--budget_minutes={budget_s / 60:g} leaves no time: it must be more than 0.')
+  path, began = records.open_workdir(workdir), time.monotonic()
+  stop_at = began + budget_s - min(max(MARGIN[0] * budget_s, MARGIN[1]), budget_s / 2)
+  sitting = dataclasses.replace(sitting, stop_at=stop_at)
+  rows, loaded = list(rows), {}
+  waiting = sorted((row for row in rows if record_of(row, path) is None), key=lambda row: _touched(row, path))
+  for row in waiting:
+    if time.monotonic() >= stop_at:
+      break
+    (path / row.base).mkdir(exist_ok=True)
+    _touch(row, path)
+    try:
+      if row.base not in loaded:
+        loaded = {row.base: comparison.load_base(row.comparison, path / row.base, path / 'bases' / row.base, sitting)}
+      comparison.compare(row.comparison, str(path / row.base), None, sitting, loaded[row.base])
+    except OutOfTime as stopped:
+      console.print(f'{row}: {stopped}; the same command goes on', highlight=False)
+  found = [record_of(row, path) for row in rows]
+  console.print(f'{sum(record is not None for record in found)} of {len(rows)} rows are done', highlight=False)
+  return [record for record in found if record is not None]
+
+
+def record_of(row: Row, path: Path) -> dict | None:
+  """The newest finished record of a row."""
+  for record in reversed(records.read(path / row.base)):
+    config = record.get('config', {})
+    if record.get('kind') == 'comparison' and record.get('max_steps') is None and all(
+        getattr(row, name) == record.get(name) for name in ('scheme', 'k', 'r', 'seed')) and all(
+        getattr(row, name) in (None, config.get(name)) for name in ('epochs', 'recipe')):
+      return record
+  return None
+
+
+def _touched(row: Row, path: Path) -> float:
+  """When the row last had a turn; 0 for never."""
+  turns = [turn['at'] for turn in records.read(path / row.base) if turn.get('kind') == 'turn' and turn['row'] == str(row)]
+  return max(turns, default=0.0)
+
+
+def _touch(row: Row, path: Path) -> None:
+  records.append(path / row.base, {'kind': 'turn', 'row': str(row), 'at': time.time()})

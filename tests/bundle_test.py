@@ -1,0 +1,78 @@
+"""Bundles against the same students called one query at a time, and what they cost."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lcode import models, parity
+from lcode.bases import count_parameters
+from lcode.code import Code, every_scenario
+from lcode.costs import cost, extra_work, group_costs
+from lcode.errors import InputError
+from lcode.models.simple import MLP
+from lcode.models.student import make_student
+from lcode.scheme import make_scheme, stack_units
+
+SHAPE, C = (5, 4, 1), 3
+
+
+def base_apply(variables, x):
+  return jnp.sin(x.reshape(len(x), -1) @ variables)
+
+
+@pytest.mark.parametrize('k, r', [(1, 1), (3, 1), (4, 2)])
+def test_what_is_missing_is_the_mean_of_the_students_that_arrived(k, r, rng):
+  student = MLP(C, (6,))
+  scheme = make_scheme(Code(k, r), base_apply, 'bundle', 'bundle', parity.students(student))
+  x = rng.normal(size=(k, *SHAPE)).astype('f4')
+  variables = rng.normal(size=(20, C)).astype('f4')
+  params, state = scheme.init(jax.random.key(0), x, C)
+  replies, _ = scheme.infer(params, state, variables, scheme.encode(params, x)[None])
+  outputs = stack_units(base_apply(variables, x), replies[0])
+  own = np.stack([[student.apply({'params': params['parity_model'][str(j)]}, q[None])[0] for q in x] for j in range(r)])
+  for available in every_scenario(Code(k, r)):
+    answers = scheme.decode(params, outputs, available)
+    for i in range(k):
+      arrived = own[available[k:], i]
+      expected = base_apply(variables, x[i:i + 1])[0] if available[i] else arrived.mean(0) if len(arrived) else 0
+      np.testing.assert_allclose(answers[i], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize('name, shape, k', [('mlp', (28, 28, 1), 2), ('mlp', (28, 28, 1), 8), ('resnet20', (32, 32, 3), 4),
+                                            ('resnet18', (28, 28, 1), 2), ('vgg11', (32, 32, 3), 3),
+                                            ('lenet5', (28, 28, 1), 2)])
+def test_k_students_cost_no_more_than_one_inference(name, shape, k):
+  def flops(model, count):
+    x = jnp.zeros((count, *shape))
+    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+    return cost(lambda variables, x: model.apply(variables, x), variables, x)['flops']
+
+  base, student = models.make_model(name, shape, 10), make_student(name, shape, 10, k)
+  share = flops(student, k) / flops(base, 1)
+  assert 0.6 < share <= 1.05  # what does not shrink with the square is left: 3 % at most
+
+
+def test_a_share_that_cannot_be_is_a_sentence():
+  for name, k in [('logistic', 2), ('resnet20', 17), ('mlp', 2000)]:
+    with pytest.raises(InputError, match=f'k={k}.*{name}'):
+      make_student(name, (28, 28, 1), 10, k)
+
+
+def test_bundles_and_students_go_together_alone():
+  students = parity.students(MLP(C))
+  for encoder, decoder, model in [('bundle', 'bundle', None), ('addition', 'mlp', students), ('bundle', 'mlp', students),
+                                  ('addition', 'bundle', parity.from_module(MLP(C)))]:
+    with pytest.raises(InputError, match='(?i)bundle'):
+      make_scheme(Code(2, 1), base_apply, encoder, decoder, model)
+
+
+def test_work_is_the_workers(rng):
+  base = MLP(10)
+  variables = base.init(jax.random.key(0), np.zeros((1, 28, 28, 1)))
+  scheme = make_scheme(Code(4, 1), base.apply, 'bundle', 'bundle',
+                       parity.students(make_student('mlp', (28, 28, 1), 10, 4)))
+  params, state = scheme.init(jax.random.key(0), np.zeros((4, 28, 28, 1)), 10)
+  assert count_parameters(params['encoder']) == count_parameters(params['decoder']) == 0
+  work = extra_work(scheme, group_costs(scheme, params, state, variables, (28, 28, 1), 10))
+  assert work['frontend_work'] < 0.001 and 0.2 < work['worker_work'] <= 0.255
