@@ -1,0 +1,53 @@
+"""Makes the published figures, or lcode's best, row by row within a budget of time.
+
+  python -m experiments.reproduce --suite=best --budget_minutes=60 --data_dir=DIR --workdir=runs/reproduce
+
+goes through the suite's rows, the longest-waiting first, stops within the budget, and goes on where it stopped when it
+is run again, on whatever devices there are. Base models that are missing under <workdir>/bases are trained first.
+Writes <workdir>/<data set>-<base model>/records.jsonl and, to --results_dir, <suite>.md: published figures and ours,
+with cost, seeds and hardware. DIR holds TFDS directories, or arrays that experiments.prepare_data exported.
+
+The Base-MLP rows of `best` take about an hour on two cores. ResNet-18 wants an accelerator.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from absl import flags
+
+from experiments import common
+from lcode import reproduce
+from lcode.errors import InputError, one_of
+
+FLAGS = flags.FLAGS
+
+
+def define_flags():
+  flags.DEFINE_string('suite', 'best', ', '.join(reproduce.SUITES))
+  flags.DEFINE_float('budget_minutes', 60.0, 'stop within so many minutes')
+  flags.DEFINE_list('only', [], 'of the rows, those over these base models alone, such as mnist-mlp,cifar10-resnet20')
+  flags.DEFINE_string('workdir', 'runs/reproduce', 'where base models, codes and records go')
+  flags.DEFINE_string('results_dir', None, 'where the table goes; default: the workdir')
+  flags.DEFINE_float('save_every_s', 60.0, 'seconds between two checkpoints')
+  common.define_sitting_flags()
+
+
+def main():
+  rows = reproduce.SUITES[one_of('suite', FLAGS.suite, reproduce.SUITES)]()
+  known = sorted({row.base for row in rows})
+  for name in FLAGS.only:
+    if name not in known:
+      raise InputError(f'--only={name} names no base model of this suite: choose from {", ".join(known)}.')
+  rows = [row for row in rows if row.base in (FLAGS.only or known)]
+  sitting = dataclasses.replace(common.sitting(), save_every_s=FLAGS.save_every_s)
+  found = reproduce.reproduce(rows, FLAGS.workdir, sitting, 60 * FLAGS.budget_minutes)
+  results = Path(FLAGS.results_dir or FLAGS.workdir)
+  results.mkdir(parents=True, exist_ok=True)
+  (results / f'{FLAGS.suite}.md').write_text(reproduce.markdown(rows, Path(FLAGS.workdir)))
+  return {'kind': 'suite', 'suite': FLAGS.suite, 'done': len(found), 'rows': len(rows),
+          'table': str(results / f'{FLAGS.suite}.md')}
+
+
+if __name__ == '__main__':
+  define_flags()
+  common.run(main)
