@@ -1,11 +1,13 @@
 """Trains a code over a frozen base model; one that needs no training is set up and evaluated.
 
-  python -m experiments.train_code --workdir=runs/a                       # digits, a few seconds
-  python -m experiments.train_code --recipe=paper --dataset=fashion_mnist --base_dir=runs/fashion-mlp \\
-      --epochs=60 --workdir=runs/fashion-paper                            # 10 to 15 minutes on two CPU cores: 92 %
-  python -m experiments.train_code --encoder=addition --parity_model=from_base --decoder=subtraction --loss=mse_base \\
-      --recipe=parity --workdir=runs/parm                                 # ParM (arXiv:1905.00863), digits
+  python -m experiments.train_code --workdir=runs/a                       # digits, a few seconds: the best at its cost
+  python -m experiments.train_code --scheme=learned-mlp --recipe=paper --dataset=fashion_mnist \\
+      --base_dir=runs/fashion-mlp --epochs=60 --workdir=runs/paper        # 10 to 15 minutes on two CPU cores: 92 %
+  python -m experiments.train_code --scheme=parm-addition --workdir=runs/parm
+  python -m experiments.train_code --encoder=conv --decoder=mlp --parity_model=from_base --workdir=runs/mixed
 
+A scheme names its parts, loss and recipe; flags for these change them. Parts named without a scheme are taken together
+with those of "Learning a Code": --encoder=mlp, --parity_model=base, --decoder=mlp.
 Stopped and started again with the same command, it goes on where it was, and ends bit for bit as if never stopped.
 """
 
@@ -15,19 +17,25 @@ from absl import flags
 
 from experiments import common
 from lcode import configs, runs
+from lcode.families import FAMILIES, get_family
 from lcode.recipes import RECIPES
 
 FLAGS = flags.FLAGS
+DEFAULT, PARTS = 'bundle', ('encoder', 'parity_model', 'decoder')
 
 
 def define_flags():
   common.define_code_flags()
+  for name in ('encoder', 'decoder'):
+    FLAGS.set_default(name, None)
+  flags.DEFINE_string('scheme', None, f'{", ".join(FAMILIES)}; default: {DEFAULT}, or what --encoder etc. say')
   flags.DEFINE_string('base_dir', None, 'a workdir of train_base; trained on the spot where it is empty or not given')
-  flags.DEFINE_string('parity_model', 'base', 'what answers the parities: ' + '; '.join(
+  flags.DEFINE_string('parity_model', None, 'what answers the parities: ' + '; '.join(
       f'{name}: {text}' for name, text in configs.PARITY_MODELS.items()))
   flags.DEFINE_list('train', [], 'which of encoder, parity_model, decoder to train; default: all that can be')
-  flags.DEFINE_string('loss', 'kl_base', 'kl_base, mse_base or xent_label')
-  flags.DEFINE_string('recipe', 'onecycle', ', '.join(RECIPES) + '; paper is that of arXiv:1806.01259 to the letter')
+  flags.DEFINE_string('loss', None, 'default: the scheme\'s; kl_base, mse_base or xent_label')
+  flags.DEFINE_string('recipe', None, f'default: the scheme\'s; {", ".join(RECIPES)}; paper is that of '
+                      'arXiv:1806.01259 to the letter')
   flags.DEFINE_integer('epochs', None, 'default: the recipe\'s for the data set')
   flags.DEFINE_integer('batch_size', None, 'groups a step, over all devices; default: the recipe\'s')
   flags.DEFINE_integer('seed', 0, 'of initial weights, groups and augmentation (and of a base trained on the spot)')
@@ -39,8 +47,15 @@ def define_flags():
 
 
 def config_from_flags() -> runs.CodeConfig:
+  """The scheme's config with what the flags say otherwise."""
   values = {field.name: FLAGS[field.name].value for field in dataclasses.fields(runs.CodeConfig)}
-  return runs.CodeConfig(**values | {'train': ','.join(FLAGS.train)})
+  named = FLAGS.scheme or ('learned-mlp' if any(FLAGS[part].value for part in PARTS) else DEFAULT)
+  family = get_family(named)
+  own = {name: getattr(family, name) for name in (*PARTS, 'loss', 'recipe')}
+  given = {name: value for name, value in values.items() if name not in own or value is not None}
+  if family.per_query:  # each query for itself, whatever k is
+    given['k'], given['r'] = 1, FLAGS.r if family.copies else 1
+  return runs.CodeConfig(**own | given | {'train': ','.join(FLAGS.train)})
 
 
 def main():

@@ -30,6 +30,7 @@ def group_costs(scheme: Scheme, params, model_state, base_variables, query_shape
   k, n = scheme.code.k, scheme.code.n
   x = jnp.zeros((k, *query_shape))
   coded = jnp.zeros(jax.eval_shape(scheme.encode, params, x).shape)
+
   def infer(params, model_state, base_variables, coded):
     return scheme.infer(params, model_state, base_variables, coded[None])[0]
 

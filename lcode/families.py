@@ -76,9 +76,8 @@ def get_family(name: str) -> Family:
 
 
 def config_of(name: str, k: int, r: int, dataset: str, base_model: str, seed: int, epochs: int | None,
-              backup_multiply_adds: int,
-              recipe: str | None = None) -> CodeConfig:
-  """The resolved config of a scheme at (k, r), by its own recipe or another; a per-query family's is of groups of one."""
+              backup_multiply_adds: int, recipe: str | None = None) -> CodeConfig:
+  """The resolved config of a scheme at (k, r), by its own recipe or another; groups of one for a per-query family."""
   family = get_family(name)
   if family.per_query:
     k, r = 1, r if family.copies else 1

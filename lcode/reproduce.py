@@ -69,7 +69,8 @@ def paper_suite() -> list[Row]:
   ]
   for dataset, deployed, learned, parm in [('mnist', 99.2, 99.2, 99.19), ('fashion_mnist', 92.9, 92.2, 91.11),
                                            ('cifar10', 93.5, 82.1, 87.37)]:
-    found.append(Row(dataset, 'resnet18', 'learned-conv', 2, recipe='paper', published=(deployed, learned), source=BLOG))
+    found.append(Row(dataset, 'resnet18', 'learned-conv', 2, recipe='paper', published=(deployed, learned),
+                     source=BLOG))
     found.append(Row(dataset, 'resnet18', 'parm-addition', 2, published=(deployed, parm), source='ParM, ResNet-18'))
   return found
 
@@ -133,8 +134,8 @@ def record_of(row: Row, path: Path) -> dict | None:
 
 def _touched(row: Row, path: Path) -> float:
   """When the row last had a turn; 0 for never."""
-  turns = [turn['at'] for turn in records.read(path / row.base) if turn.get('kind') == 'turn' and turn['row'] == str(row)]
-  return max(turns, default=0.0)
+  found = records.read(path / row.base)
+  return max((turn['at'] for turn in found if turn.get('kind') == 'turn' and turn['row'] == str(row)), default=0.0)
 
 
 def _touch(row: Row, path: Path) -> None:
@@ -147,12 +148,14 @@ def markdown(rows: Iterable[Row], path: Path) -> str:
   for row in rows:
     record = record_of(row, path)
     groups.setdefault(dataclasses.replace(row, seed=0), []).extend([] if record is None else [record])
-  lines = ['| data, base model | code | k, r | published: deployed / degraded | ours: deployed / degraded | drop | frontend + '
-           'worker work | epochs | seeds | seconds | on |', '|---' * 11 + '|']
+  titles = ('data, base model', 'code', 'k, r', 'published: deployed / degraded', 'ours: deployed / degraded', 'drop',
+            'frontend + worker work', 'epochs', 'seeds', 'seconds', 'on')
+  lines = [f'| {" | ".join(titles)} |', '|---' * len(titles) + '|']
   for row, made in groups.items():
     published = '{:g} / {:g} ({})'.format(*row.published, row.source) if row.published else ''
-    lines.append(f'| {row.dataset}, {row.base_model} | {row.scheme}{f", {row.recipe}" if row.recipe else ""} | '
-                 f'{row.k}, {row.r} | {published} | {" | ".join(_figures(made))} |')
+    code = f'{row.scheme}, {row.recipe}' if row.recipe else row.scheme
+    cells = [f'{row.dataset}, {row.base_model}', code, f'{row.k}, {row.r}', published, *_figures(made)]
+    lines.append(f'| {" | ".join(cells)} |')
   return '\n'.join(lines) + '\n'
 
 
@@ -167,7 +170,7 @@ def _figures(made: list[dict]) -> list[str]:
   return [f'{deployed:.2f} / {_mean(degraded):.2f}{spread}', f'{deployed - _mean(degraded):.2f}',
           f'{_mean(record["frontend_work"] for record in made):.3f} + '
           f'{_mean(record["worker_work"] for record in made):.2f}',
-          str(made[0]['config']['epochs']), str(len(made)), f'{_mean(record["seconds"] for record in made):.0f}',
+          str(made[0]['config']['epochs'] if made[0]['steps'] else 0), str(len(made)), f'{_mean(record["seconds"] for record in made):.0f}',
           hardware]
 
 

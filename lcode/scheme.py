@@ -118,7 +118,8 @@ def make_scheme(code: Code, base_apply: Callable, encoder: Any = 'mlp', decoder:
   modules = {'encoder': encoder, 'decoder': decoder}
   fixed = tuple(part for part, module in modules.items() if getattr(module, 'fixed', False))
   candidates = {part: module.candidates() for part, module in modules.items() if hasattr(module, 'candidates')}
-  return Scheme(code, init, encode, infer, decode, base_apply, systematic, passes_on, fixed, candidates, model.at_frontend)
+  return Scheme(code, init, encode, infer, decode, base_apply, systematic, passes_on, fixed, candidates,
+                model.at_frontend)
 
 
 class Codec(NamedTuple):

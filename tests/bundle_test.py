@@ -39,9 +39,9 @@ def test_what_is_missing_is_the_mean_of_the_students_that_arrived(k, r, rng):
       np.testing.assert_allclose(answers[i], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize('name, shape, k', [('mlp', (28, 28, 1), 2), ('mlp', (28, 28, 1), 8), ('resnet20', (32, 32, 3), 4),
-                                            ('resnet18', (28, 28, 1), 2), ('vgg11', (32, 32, 3), 3),
-                                            ('lenet5', (28, 28, 1), 2)])
+@pytest.mark.parametrize('name, shape, k', [
+    ('mlp', (28, 28, 1), 2), ('mlp', (28, 28, 1), 8), ('resnet20', (32, 32, 3), 4), ('resnet18', (28, 28, 1), 2),
+    ('vgg11', (32, 32, 3), 3), ('lenet5', (28, 28, 1), 2)])
 def test_k_students_cost_no_more_than_one_inference(name, shape, k):
   def flops(model, count):
     x = jnp.zeros((count, *shape))
@@ -61,7 +61,8 @@ def test_a_share_that_cannot_be_is_a_sentence():
 
 def test_bundles_and_students_go_together_alone():
   students = parity.students(MLP(C))
-  for encoder, decoder, model in [('bundle', 'bundle', None), ('addition', 'mlp', students), ('bundle', 'mlp', students),
+  for encoder, decoder, model in [('bundle', 'bundle', None), ('addition', 'mlp', students),
+                                  ('bundle', 'mlp', students),
                                   ('addition', 'bundle', parity.from_module(MLP(C)))]:
     with pytest.raises(InputError, match='(?i)bundle'):
       make_scheme(Code(2, 1), base_apply, encoder, decoder, model)

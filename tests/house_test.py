@@ -14,7 +14,7 @@ LAYERS = [
     ('errors',), ('code', 'losses', 'metrics', 'models', 'coders', 'recipes'), ('parity',), ('scheme',),
     ('sources', 'data', 'train', 'parallel', 'costs'), ('loop', 'splits'),
     ('fitting', 'checkpoint', 'records', 'plots', 'progress'), ('evaluate', 'configs'), ('bases', 'families'),
-    ('runs',), ('comparison',),
+    ('runs',), ('comparison',), ('reproduce',),
 ]
 ONLY_IN = {'tensorflow_datasets': 'sources', 'sklearn': 'data', 'orbax': 'checkpoint', 'matplotlib': 'plots',
            'tensorboardX': 'progress', 'rich': 'progress'}

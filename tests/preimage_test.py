@@ -15,7 +15,8 @@ SHAPE = (20, 20, 1)
 
 
 @pytest.mark.parametrize('name, tolerance, k, r', [
-    ('logistic', 1e-4, 5, 2), ('mlp', 0.02, 2, 1), ('mlp', 0.05, 5, 2), ('lenet5', 0.05, 3, 1), ('resnet20', 0.05, 2, 1)])
+    ('logistic', 1e-4, 5, 2), ('mlp', 0.02, 2, 1), ('mlp', 0.05, 5, 2), ('lenet5', 0.05, 3, 1),
+    ('resnet20', 0.05, 2, 1)])
 def test_every_answer_comes_back_over_an_untrained_f(name, tolerance, k, r, rng):
   model = models.make_model(name, SHAPE, 7)
   x = jnp.asarray(rng.uniform(size=(k, *SHAPE)), jnp.float32)

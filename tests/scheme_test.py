@@ -93,7 +93,8 @@ class TestContract:
 
   def test_nothing_erased_leaks_and_what_arrived_is_passed_on(self, k, r, encoder, decoder, answers):
     scheme, params, _, _ = build(k, r, encoder, decoder, answers)
-    outputs = np.random.default_rng(3).normal(size=(k + r, NUM_OUTPUTS * (k if encoder == 'bundle' else 1))).astype('f4')
+    width = NUM_OUTPUTS * (k if encoder == 'bundle' else 1)
+    outputs = np.random.default_rng(3).normal(size=(k + r, width)).astype('f4')
     scenarios = every_scenario(Code(k, r))
     decode = jax.jit(jax.vmap(jax.value_and_grad(
         lambda o, a: (lambda y: (jnp.sum(y ** 2), y))(scheme.decode(params, o, a)), has_aux=True)))

@@ -2,10 +2,11 @@
 
 An encoder is a Flax module over one group, f32[k, *S] -> f32[r, *S] (where its `systematic` is False, -> f32[n, *S],
 all that is sent); a decoder is one over the outputs that arrived, (f32[n, C] with zeros where missing, bool[n]) ->
-f32[k, C]; where a parity's reply is wider than C, all rows are as wide, zeros after the data units'. Both are built from a `Code` alone, and
-an encoder with `takes_base` from F's `base_apply` too; it is initialised with F's variables after x. Parts whose parameters are not trained by gradients have
-`candidates()`, or are `fixed`;
-a decoder that works with certain encoders only names them in `goes_with`, one that does not with some in `refuses`.
+f32[k, C]. Where a parity's reply is wider than C, all rows are as wide, with zeros after the data units' C.
+
+Both are built from a `Code` alone; an encoder with `takes_base` from F's `base_apply` too, and is initialised with F's
+variables after x. Parts whose parameters are not trained by gradients have `candidates()`, or are `fixed`; a decoder
+that works with certain encoders only names them in `goes_with`, one that does not with some in `refuses`.
 """
 
 from lcode.coders.berrut import ApproxIFERDecoder, ApproxIFEREncoder, BerrutDecoder, BerrutEncoder

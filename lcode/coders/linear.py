@@ -31,7 +31,7 @@ def parity_weights(code: Code) -> np.ndarray:
 
 
 def solve_sums(code: Code, outputs, available):
-  """What is missing of f32[n, C] (zero there), parity j being the weighted sum of the rest: f32[k, C], least squares."""
+  """What is missing of f32[n, C] (zero there), parity j being the j-th weighted sum: f32[k, C], by least squares."""
   weights = jnp.asarray(parity_weights(code), outputs.dtype)
   there = available[code.k:, None]
   rest = jnp.where(there, outputs[code.k:] - weights @ outputs[:code.k], 0)

@@ -3,8 +3,9 @@
 A network of ReLUs (convolutions, batch normalisation on running averages, pooling by means or maxima alike) is affine
 in a cone around almost any ray far enough from the origin. So around an anchor out there, F(anchor + J⁺s) =
 F(anchor) + s with J the Jacobian of F at the anchor, for all s of the size of F's outputs, and the code of sums, exact
-over affine F alone, is exact over F itself, for any (k, r) and without training. The price is that the encoder has to know
-the outputs that are summed: it infers by F k times, or by something smaller, whose errors then count k-fold.
+over affine F alone, is exact over F itself, for any (k, r) and without training. The price is that the encoder has to
+know the outputs that are summed: it infers by F k times. So this is no code to deploy, but the proof that accuracy
+alone says nothing of one: what counts is accuracy at a frontend's budget.
 """
 
 from collections.abc import Callable
@@ -43,7 +44,8 @@ class PreimageEncoder(nn.Module):
       raise InputError('the preimage encoder starts from F: give init the base_variables.')
     variables = self.param('base', lambda key: base_variables)
     outputs = self.base_apply(variables, x)
-    anchor, inverse = self.param('around', lambda key: find_anchor(key, self.base_apply, variables, x[0].shape, outputs))
+    anchor, inverse = self.param(
+        'around', lambda key: find_anchor(key, self.base_apply, variables, x[0].shape, outputs))
     sums = jnp.asarray(parity_weights(self.code), x.dtype) @ outputs
     return anchor[None] + (sums @ inverse).reshape(self.code.r, *anchor.shape)
 

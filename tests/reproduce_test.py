@@ -1,0 +1,113 @@
+"""Suites: rows within a budget, the longest-waiting first, nothing done twice, and their table."""
+
+import dataclasses
+import hashlib
+import time
+
+import numpy as np
+import pytest
+
+from lcode import bases, comparison, data, families, records, reproduce
+from lcode.configs import BaseConfig, Sitting
+from lcode.errors import InputError, OutOfTime
+from lcode.reproduce import Row
+from lcode.runs import train_code
+
+ONE = Sitting(devices=1, save_every_s=0.5)
+ROWS = [Row('digits', 'mlp', 'bundle', 2, seed=seed, epochs=2, published=(98, 90.5), source='somebody')
+        for seed in (0, 1)] + [Row('digits', 'mlp', 'preimage', 3, 2)]
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory):
+  path = tmp_path_factory.mktemp('suite')
+  bases.train_base(BaseConfig(epochs=20), str(path / 'bases' / 'digits-mlp'), ONE)
+  return path
+
+
+def test_rows_are_made_once_and_their_table_says_what_they_gave(workdir, monkeypatch):
+  found = reproduce.reproduce(ROWS, str(workdir), ONE, 600)
+  assert [(record['scheme'], record['k'], record['seed']) for record in found] == [
+      ('bundle', 2, 0), ('bundle', 2, 1), ('preimage', 3, 0)]
+  two, one = [line.split(' | ') for line in reproduce.markdown(ROWS, workdir).splitlines()[2:]]
+  values = [100 * record['missing'][-1]['degraded_accuracy'] for record in found]
+  deployed = 100 * found[0]['available_accuracy']
+  mean = np.mean(values[:2])
+  assert two[3:6] == ['98 / 90.5 (somebody)', f'{deployed:.2f} / {mean:.2f} ± {np.ptp(values[:2]) / 2:.2f}',
+                      f'{deployed - mean:.2f}'] and two[8] == '2'
+  assert one[4] == f'{deployed:.2f} / {values[2]:.2f}' and one[7] == '0'
+  monkeypatch.setattr(comparison, 'train_code', lambda *_: pytest.fail('made again'))
+  assert reproduce.reproduce(ROWS, str(workdir), ONE, 600) == found
+  other = dataclasses.replace(ROWS[0], epochs=3)
+  assert reproduce.record_of(other, workdir) is None and reproduce.markdown([other], workdir).count('not made yet') == 1
+
+
+def test_the_longest_waiting_goes_first_and_the_budget_ends_it(workdir, monkeypatch):
+  rows = [Row('digits', 'mlp', 'bundle', 5, seed=seed, epochs=5) for seed in range(3)]
+  turns, clock = [], [0.0]
+
+  def train(config, workdir, base_dir, sitting, base):
+    turns.append(config.seed)
+    clock[0] = sitting.stop_at + 1
+    raise OutOfTime('stopped')
+
+  monkeypatch.setattr(comparison, 'train_code', train)
+  monkeypatch.setattr(reproduce.time, 'monotonic', lambda: clock[0])
+  for _ in range(4):
+    clock[0] += 1000
+    assert reproduce.reproduce(rows, str(workdir), ONE, 60) == []
+  assert turns == [0, 1, 2, 0]  # one a sitting: the first takes all of the budget
+  with pytest.raises(InputError, match='budget_minutes=0'):
+    reproduce.reproduce(rows, str(workdir), ONE, 0)
+
+
+def test_a_run_out_of_time_is_saved_and_ends_as_if_never_stopped(workdir, tmp_path):
+  config = families.config_of('learned-mlp', 2, 1, 'digits', 'mlp', 0, 6, 0)
+  base_dir = str(workdir / 'bases' / 'digits-mlp')
+  whole = train_code(config, str(tmp_path / 'whole'), base_dir, ONE)
+  stops, stopped = 0, None
+  while stopped is None:
+    try:
+      stopped = train_code(config, str(tmp_path / 'stopped'), base_dir,
+                           dataclasses.replace(ONE, stop_at=time.monotonic() + 2))
+    except OutOfTime:
+      stops += 1
+      assert stops < 50 and records.read(tmp_path / 'stopped') == []
+  a, b = (trained.params['encoder']['hidden']['kernel'] for trained in (stopped, whole))
+  np.testing.assert_array_equal(a, b)
+  with pytest.raises(OutOfTime, match='step 0 of'):
+    train_code(config, str(tmp_path / 'late'), base_dir, dataclasses.replace(ONE, stop_at=time.monotonic() - 1))
+
+
+def test_every_row_of_every_suite_can_be_made():
+  for make in reproduce.SUITES.values():
+    rows = make()
+    assert len(set(rows)) == len(rows) > 10
+    for row in rows:
+      assert row.config.epochs and len(list(row.comparison.rows(1e6))) == 1
+
+
+def test_exported_arrays_are_the_same_data_under_the_same_name(tmp_path, rng):
+  images, labels = rng.integers(0, 256, (5300, 4, 4, 1)).astype(np.uint8), rng.integers(0, 10, 5300).astype(np.int32)
+  cut = [data.Arrays(images[part], labels[part]) for part in (slice(100), slice(100, 5100), slice(5100, None))]
+  arrays = {'test_images': images[5100:], 'test_labels': labels[5100:], 'train_images': images[:5100],
+            'train_labels': labels[:5100]}
+  source = hashlib.sha256(b''.join(arrays[name].tobytes() for name in sorted(arrays))).hexdigest()
+  path = data.export(data.Dataset('mnist', data.SPECS['mnist'], *cut, 10, source), str(tmp_path / 'new'))
+  assert path == tmp_path / 'new' / 'mnist.npz'
+  loaded = data.load('mnist', str(tmp_path / 'new'))
+  for name in ('train', 'validation', 'test'):
+    for part in ('images', 'labels'):
+      np.testing.assert_array_equal(getattr(getattr(loaded, name), part),
+                                    getattr(cut[('train', 'validation', 'test').index(name)], part))
+  assert loaded.source == source and loaded.num_classes == 10
+
+
+def test_a_damaged_export_is_a_sentence(tmp_path):
+  (tmp_path / 'mnist.npz').write_bytes(b'PK\x03\x04 no archive')
+  with pytest.raises(InputError, match='mnist.npz cannot be read.*prepare_data'):
+    data.load('mnist', str(tmp_path))
+  np.savez(tmp_path / 'mnist.npz', train_images=np.zeros((3, 4, 4)), train_labels=np.zeros(3), test_images=np.zeros(0),
+           test_labels=np.zeros(0))
+  with pytest.raises(InputError, match='float64'):
+    data.load('mnist', str(tmp_path))
