@@ -39,6 +39,9 @@ def save_tree(directory: Path, tree: Any, meta: dict) -> None:
     part.mkdir(parents=True)
     with _checkpointer() as checkpointer:
       checkpointer.save(part.resolve() / 'arrays', _filled(jax.tree.map(_to_host, tree)))
+    note = part / 'arrays' / 'commit_success.txt'
+    if note.exists():  # Orbax notes the path it wrote to, which is nobody else's business
+      note.write_text('Checkpoint commit was successful')
     (part / 'meta.json').write_text(json.dumps(meta))
     (part / 'manifest.json').write_text(json.dumps(_manifest(part)))
     shutil.rmtree(directory, ignore_errors=True)

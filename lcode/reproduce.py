@@ -167,11 +167,11 @@ def _figures(made: list[dict]) -> list[str]:
   degraded = [100 * record['missing'][-1]['degraded_accuracy'] for record in made]
   spread = f' ± {(max(degraded) - min(degraded)) / 2:.2f}' if len(made) > 1 else ''
   hardware = ', '.join(sorted({f'{record["devices"]} x {record["device"]}' for record in made}))
+  names = 'frontend_work', 'worker_work', 'seconds'
+  work, worker, seconds = (_mean(record[name] for record in made) for name in names)
+  epochs = made[0]['config']['epochs'] if made[0]['steps'] else 0
   return [f'{deployed:.2f} / {_mean(degraded):.2f}{spread}', f'{deployed - _mean(degraded):.2f}',
-          f'{_mean(record["frontend_work"] for record in made):.3f} + '
-          f'{_mean(record["worker_work"] for record in made):.2f}',
-          str(made[0]['config']['epochs'] if made[0]['steps'] else 0), str(len(made)), f'{_mean(record["seconds"] for record in made):.0f}',
-          hardware]
+          f'{work:.3f} + {worker:.2f}', str(epochs), str(len(made)), f'{seconds:.0f}', hardware]
 
 
 def _mean(values) -> float:

@@ -1,0 +1,43 @@
+"""The checkpoints that come with the repository: small, whole, and giving the figures that their records say."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import jax
+import pytest
+
+from lcode import checkpoint, runs, sources
+from lcode.configs import CodeConfig, Sitting
+from lcode.records import config_as, read, read_config
+
+SHIPPED = sorted((Path(__file__).parent.parent / 'checkpoints').glob('*'))
+
+
+@pytest.mark.parametrize('path', SHIPPED, ids=lambda path: path.name)
+def test_it_is_what_its_name_says_and_undamaged(path):
+  config = config_as(CodeConfig, read_config(path), path)
+  assert path.name == f'{config.dataset}-{config.base_model}-k{config.k}-r{config.r}'
+  scheme = runs.build_scheme(config, (28, 28, 1), 10)
+  shapes = jax.eval_shape(lambda key: scheme.init(key, jax.numpy.zeros((config.k, 28, 28, 1)), 10, None),
+                          jax.random.key(0))
+  params, _ = checkpoint.Store(path / 'checkpoints').load_best(runs.zeros_like(shapes)).variables
+  assert len(params['parity_model']) == config.r  # restored, against the SHA-256 of every file
+
+
+def test_all_of_them_are_small():
+  assert len(SHIPPED) >= 12
+  assert sum(file.stat().st_size for path in SHIPPED for file in path.rglob('*') if file.is_file()) < 20e6
+
+
+@pytest.mark.parametrize('path', SHIPPED[::4], ids=lambda path: path.name)
+def test_evaluation_gives_the_figures_of_its_record(path, tmp_path):
+  config = read_config(path)
+  if not (sources.default_data_dir() / config['dataset']).is_dir():
+    pytest.skip(f'no {config["dataset"]} in $TFDS_DATA_DIR')
+  shutil.copytree(path, tmp_path / 'copy')
+  found, said = runs.evaluate_code(str(tmp_path / 'copy'), Sitting(devices=1)).record, read(path)[-1]
+  for name in ('degraded_accuracy', 'reconstruction_accuracy', 'available_accuracy'):
+    assert found[name] == pytest.approx(said[name], abs=2e-4)  # a tie or two, on another processor
+  assert said['base_sha256'] == found['base_sha256'] and str(os.getcwd()) not in json.dumps(said)
