@@ -5,12 +5,15 @@
 goes through the suite's rows, the longest-waiting first, stops within the budget, and goes on where it stopped when it
 is run again, on whatever devices there are. Base models that are missing under <workdir>/bases are trained first.
 Writes <workdir>/<data set>-<base model>/records.jsonl and, to --results_dir, <suite>.md: published figures and ours,
-with cost, seeds and hardware. DIR holds TFDS directories, or arrays that experiments.prepare_data exported.
+with cost, seeds and hardware; and a picture for each base model, of the drop against the frontend's work, with what
+--beside (records of experiments.compare) has over the same base model. DIR holds TFDS directories, or arrays that
+experiments.prepare_data exported.
 
 The Base-MLP rows of `best` take about an hour on two cores. ResNet-18 wants an accelerator.
 """
 
 import dataclasses
+import json
 from pathlib import Path
 
 from absl import flags
@@ -28,6 +31,7 @@ def define_flags():
   flags.DEFINE_list('only', [], 'of the rows, those over these base models alone, such as mnist-mlp,cifar10-resnet20')
   flags.DEFINE_string('workdir', 'runs/reproduce', 'where base models, codes and records go')
   flags.DEFINE_string('results_dir', None, 'where the table goes; default: the workdir')
+  flags.DEFINE_list('beside', [], 'files of records to draw in the pictures too')
   flags.DEFINE_float('save_every_s', 60.0, 'seconds between two checkpoints')
   common.define_sitting_flags()
 
@@ -44,6 +48,11 @@ def main():
   results = Path(FLAGS.results_dir or FLAGS.workdir)
   results.mkdir(parents=True, exist_ok=True)
   (results / f'{FLAGS.suite}.md').write_text(reproduce.markdown(rows, Path(FLAGS.workdir)))
+  others = [json.loads(line) for name in FLAGS.beside for line in Path(name).read_text().splitlines()]
+  for name in sorted({f'{record["dataset"]}-{record["base_model"]}' for record in found}):
+    drawn = [record for record in others + found if f'{record["dataset"]}-{record["base_model"]}' == name
+             and record.get('kind') == 'comparison']
+    reproduce.save_picture(drawn, results / f'{FLAGS.suite}-{name}.png', name)
   return {'kind': 'suite', 'suite': FLAGS.suite, 'done': len(found), 'rows': len(rows),
           'table': str(results / f'{FLAGS.suite}.md')}
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from lcode import comparison, records
+from lcode import comparison, plots, records
 from lcode.comparison import Comparison
 from lcode.configs import CodeConfig, Sitting
 from lcode.errors import InputError, OutOfTime
@@ -21,6 +21,7 @@ class Row:
 
   Attributes:
     epochs, recipe: None for the scheme's own.
+    backup_work: of a backup: its multiply-adds, relative to an inference by F.
     published: deployed and degraded accuracy in %, or None.
     source: of the published figures.
   """
@@ -35,22 +36,29 @@ class Row:
   recipe: str | None = None
   published: tuple[float, float] | None = None
   source: str = ''
+  backup_work: float = 0.0
 
   @property
   def base(self) -> str:
     return f'{self.dataset}-{self.base_model}'
 
   @property
-  def config(self) -> CodeConfig:
-    return config_of(self.scheme, self.k, self.r, self.dataset, self.base_model, self.seed, self.epochs, 0, self.recipe)
+  def name(self) -> str:
+    return f'{self.scheme}-{self.backup_work:g}' if self.backup_work else self.scheme
+
+  @property
+  def config(self) -> CodeConfig | None:
+    """None of a backup: how large it is follows from F."""
+    return None if self.backup_work else config_of(
+        self.scheme, self.k, self.r, self.dataset, self.base_model, self.seed, self.epochs, 0, self.recipe)
 
   @property
   def comparison(self) -> Comparison:
     return Comparison(self.dataset, self.base_model, (self.scheme,), (self.k,), (self.r,), (self.seed,), self.epochs,
-                      recipe=self.recipe)
+                      (self.backup_work,), self.recipe)
 
   def __str__(self):
-    return f'{self.base} {self.scheme} ({self.k}, {self.r}) seed {self.seed}'
+    return f'{self.base} {self.name} ({self.k}, {self.r}) seed {self.seed}'
 
 
 AUTHORS = 'the authors\' code, run over a base model of its own'
@@ -87,9 +95,12 @@ def best_suite() -> list[Row]:
           found.append(Row(dataset, model, 'bundle', k, r, seed))
           if model == 'mlp':
             found.append(Row(dataset, model, 'preimage', k, r, seed))
+  for dataset, model in models:  # the rival: a query's answer by a small network at the frontend, whatever k
+    found += [Row(dataset, model, 'backup', 2, backup_work=work) for work in BACKUPS]
   return found
 
 
+BACKUPS = 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0
 SUITES = {'paper': paper_suite, 'best': best_suite}
 
 
@@ -124,10 +135,11 @@ def reproduce(rows: Iterable[Row], workdir: str, sitting: Sitting, budget_s: flo
 
 def record_of(row: Row, path: Path) -> dict | None:
   """The newest finished record of a row."""
-  config = dataclasses.asdict(row.config)
+  config = row.config and dataclasses.asdict(row.config)
   for record in reversed(records.read(path / row.base)):
-    if (record.get('kind'), record.get('max_steps'), record.get('config')) == ('comparison', None, config) and (
-        record['scheme'], record['k'], record['r']) == (row.scheme, row.k, row.r):
+    if (record.get('kind'), record.get('max_steps')) == ('comparison', None) and record['config'] == (
+        config or record['config']) and (record['scheme'], record['k'], record['r'], record['seed']) == (
+            row.name, row.k, row.r, row.seed):
       return record
   return None
 
@@ -153,10 +165,21 @@ def markdown(rows: Iterable[Row], path: Path) -> str:
   lines = [f'| {" | ".join(titles)} |', '|---' * len(titles) + '|']
   for row, made in groups.items():
     published = '{:g} / {:g} ({})'.format(*row.published, row.source) if row.published else ''
-    code = f'{row.scheme}, {row.recipe}' if row.recipe else row.scheme
+    code = f'{row.name}, {row.recipe}' if row.recipe else row.name
     cells = [f'{row.dataset}, {row.base_model}', code, f'{row.k}, {row.r}', published, *_figures(made)]
     lines.append(f'| {" | ".join(cells)} |')
   return '\n'.join(lines) + '\n'
+
+
+def save_picture(found: Iterable[dict], path: Path, title: str, k: int = 2, r: int = 1) -> Path:
+  """The drop of every record at (k, r) against the work at the frontend; backups of all sizes in one colour."""
+  points = {(record['scheme'], record['seed']): record for record in found if (record['k'], record['r']) == (k, r)}
+  names = ['backup' if name.startswith('backup-') else name for name, _ in points]
+  labels = [name.removeprefix('backup-') if name.startswith('backup-') else '' for name, _ in points]
+  drops = [100 * (point['available_accuracy'] - point['degraded_accuracy']) for point in points.values()]
+  panels = {'frontend work, relative to k inferences by F': [point['frontend_work'] for point in points.values()]}
+  return plots.save_points(path, f'{title}, k = {k}, r = {r}', names, labels, panels, drops,
+                           'drop, points of degraded accuracy')
 
 
 def _figures(made: list[dict]) -> list[str]:
