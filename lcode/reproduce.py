@@ -172,8 +172,12 @@ def markdown(rows: Iterable[Row], path: Path) -> str:
 
 
 def save_picture(found: Iterable[dict], path: Path, title: str, k: int = 2, r: int = 1) -> Path:
-  """The drop of every record at (k, r) against the work at the frontend; backups of all sizes in one colour."""
-  points = {(record['scheme'], record['seed']): record for record in found if (record['k'], record['r']) == (k, r)}
+  """The drop of every record at (k, r) against the work at the frontend; backups of all sizes in one colour.
+
+  The default answer is left out: its drop makes all others look alike.
+  """
+  points = {(record['scheme'], record['seed']): record for record in found
+            if (record['k'], record['r']) == (k, r) and record['scheme'] != 'default'}
   names = ['backup' if name.startswith('backup-') else name for name, _ in points]
   labels = [name.removeprefix('backup-') if name.startswith('backup-') else '' for name, _ in points]
   drops = [100 * (point['available_accuracy'] - point['degraded_accuracy']) for point in points.values()]
