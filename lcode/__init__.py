@@ -9,12 +9,13 @@ __version__ = '0.1.0'
 
 _NAMES = {
     'Code': 'code', 'every_scenario': 'code', 'sampled_scenarios': 'code',
-    'Scheme': 'scheme', 'make_scheme': 'scheme', 'erase': 'scheme',
-    'make_codec': 'scheme', 'Codec': 'scheme', 'ParityModel': 'parity', 'fit': 'fitting', 'Fitted': 'fitting',
+    'Scheme': 'scheme', 'make_scheme': 'scheme', 'erase': 'scheme', 'stack_units': 'scheme',
+    'make_codec': 'scheme', 'Codec': 'scheme', 'ParityModel': 'parity', 'students': 'parity',
+    'fit': 'fitting', 'Fitted': 'fitting',
     'make_code_objective': 'train', 'make_train_step': 'train', 'TrainState': 'train', 'Batch': 'train',
     'kl_base': 'losses', 'mse_base': 'losses', 'xent_label': 'losses', 'masked_mean': 'losses',
     'Recipe': 'recipes', 'RECIPES': 'recipes',
-    'InputError': 'errors', 'DivergedError': 'errors',
+    'InputError': 'errors', 'DivergedError': 'errors', 'OutOfTime': 'errors',
 }
 
 __all__ = sorted(_NAMES)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import lcode
 from lcode import models, parity
 from lcode.bases import count_parameters
 from lcode.code import Code, every_scenario
@@ -66,6 +67,17 @@ def test_bundles_and_students_go_together_alone():
                                   ('addition', 'bundle', parity.from_module(MLP(C)))]:
     with pytest.raises(InputError, match='(?i)bundle'):
       make_scheme(Code(2, 1), base_apply, encoder, decoder, model)
+
+
+def test_over_ones_own_model_as_readme_says(rng):
+  variables, x = (0.2 * rng.normal(size=(20, C))).astype('f4'), rng.normal(size=(1200, *SHAPE)).astype('f4')
+  scheme = lcode.make_scheme(Code(2, 1), base_apply, 'bundle', 'bundle', lcode.students(MLP(C, (64,))))
+  codec = lcode.fit(scheme, variables, x, epochs=60).codec
+  outputs = np.asarray(base_apply(variables, x[-100:])).reshape(50, 2, C)  # of those held out
+  units = lcode.stack_units(outputs, codec.infer(variables, codec.encode(x[-100:].reshape(50, 2, *SHAPE))))
+  answers = np.asarray(codec.decode(units, np.array([True, False, True])))
+  np.testing.assert_array_equal(answers[:, 0], outputs[:, 0])
+  assert (answers[:, 1].argmax(-1) == outputs[:, 1].argmax(-1)).mean() > 0.8  # by chance: a third
 
 
 def test_work_is_the_workers(rng):
