@@ -77,7 +77,11 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
     arrays = _read_export(exported)
     source = _sha256(*(arrays[key] for key in sorted(arrays)))
   else:
-    from lcode import sources
+    try:
+      from lcode import sources
+    except ImportError as error:
+      raise InputError(f'{name} as a TFDS directory needs tensorflow-datasets ({error}): install it, or give a '
+                       '--data_dir with arrays that experiments.prepare_data wrote where it is installed.') from error
     directory = sources.locate(name, data_dir)
     arrays = _cached(f'{name}-{sources.fingerprint(directory)[:32]}', lambda: sources.read(directory))
     # The bytes of a prepared directory differ from one preparation to the next; the arrays do not.

@@ -2,11 +2,13 @@
 
 import dataclasses
 import hashlib
+import sys
 import time
 
 import numpy as np
 import pytest
 
+import lcode
 from lcode import bases, comparison, data, families, records, reproduce
 from lcode.configs import BaseConfig, Sitting
 from lcode.errors import InputError, OutOfTime
@@ -102,6 +104,13 @@ def test_exported_arrays_are_the_same_data_under_the_same_name(tmp_path, rng):
       np.testing.assert_array_equal(getattr(getattr(loaded, name), part),
                                     getattr(cut[('train', 'validation', 'test').index(name)], part))
   assert loaded.source == source and loaded.num_classes == 10
+
+
+def test_without_tfds_arrays_are_asked_for(tmp_path, monkeypatch):
+  monkeypatch.delattr(lcode, 'sources', raising=False)
+  monkeypatch.setitem(sys.modules, 'lcode.sources', None)  # importing it fails
+  with pytest.raises(InputError, match='mnist.*tensorflow-datasets.*prepare_data'):
+    data.load('mnist', str(tmp_path))
 
 
 def test_a_damaged_export_is_a_sentence(tmp_path):
