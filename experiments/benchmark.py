@@ -1,10 +1,11 @@
 """What a training step and a coded inference cost: FLOPs and bytes as XLA counts them, seconds as measured.
 
-  python -m experiments.benchmark --dataset=fashion_mnist --base_model=mlp --encoder=mlp      # half a minute
+  python -m experiments.benchmark --dataset=fashion_mnist --base_model=mlp --scheme=bundle    # half a minute
   python -m experiments.benchmark --dataset=cifar10 --base_model=resnet18 --device_counts=1,2 # minutes on a CPU
 
-Runs on random pixels of the data set's shape, so it needs no data. Work is given as a ratio to k inferences by F.
-XLA counts a fused multiply-add as two FLOPs.
+Without a scheme, the MLP code of arXiv:1806.01259. Runs on random pixels of the data set's shape, so it needs no data.
+Work is given as a ratio to k inferences by F. XLA counts a fused multiply-add as two FLOPs. Microseconds are of a group
+alone, dispatch included, which is most of a small call.
 """
 
 import statistics
@@ -24,7 +25,8 @@ from lcode.errors import InputError
 from lcode.losses import get_loss
 from lcode.progress import print_table
 from lcode.recipes import get_recipe
-from lcode.scheme import make_scheme
+from lcode.runs import build_scheme
+from lcode.scheme import make_codec, parts_to_train, stack_units
 
 FLAGS = flags.FLAGS
 SHAPES = {'digits': (8, 8, 1), 'mnist': (28, 28, 1), 'fashion_mnist': (28, 28, 1), 'cifar10': (32, 32, 3)}
@@ -32,14 +34,39 @@ NUM_OUTPUTS, POOL = 10, 512
 
 
 def define_flags():
-  common.define_code_flags('fashion_mnist')
+  common.define_code_flags('fashion_mnist', 'learned-mlp')
   flags.DEFINE_integer('batch_size', None, 'groups a step; default: the paper\'s')
   flags.DEFINE_list('device_counts', ['1'], 'numbers of devices to time the step on')
   flags.DEFINE_integer('repeats', 5, 'timings, the median is given')
-  flags.DEFINE_integer('steps', 10, 'steps a timing')
+  flags.DEFINE_integer('steps', 10, 'steps a timing; of the calls for one group, ten times as many')
 
 
-def time_step(scheme, params, base_variables, split, config, count: int) -> dict:
+def time_calls(scheme, params, model_state, base_variables, shape) -> dict[str, float]:
+  """Median microseconds of one group's jitted calls, each waited for, dispatch included."""
+  codec = make_codec(scheme, params, model_state)
+  x = jnp.ones((1, scheme.code.k, *shape))
+  coded, queries = codec.encode(x), x[0]
+  units = codec.infer(base_variables, coded)
+  if scheme.systematic:
+    units = stack_units(jnp.ones((1, scheme.code.k, NUM_OUTPUTS)), units)
+  available, base_apply = np.arange(scheme.code.n) > 0, jax.jit(scheme.base_apply)
+  calls = {'base_k_inferences': lambda: base_apply(base_variables, queries), 'encode': lambda: codec.encode(x),
+           'parity_inference': lambda: codec.infer(base_variables, coded),
+           'decode': lambda: codec.decode(units, available)}
+  found = {}
+  for name, call in calls.items():
+    jax.block_until_ready(call())
+    seconds = []
+    for _ in range(FLAGS.repeats):
+      began = time.perf_counter()
+      for _ in range(10 * FLAGS.steps):
+        jax.block_until_ready(call())
+      seconds.append((time.perf_counter() - began) / (10 * FLAGS.steps))
+    found[name] = 1e6 * statistics.median(seconds)
+  return found
+
+
+def time_step(scheme, params, model_state, base_variables, split, config, count: int) -> dict:
   """Median seconds of a training step on `count` devices, and its FLOPs and bytes on each."""
   devices = jax.devices()[:count]
   parallel.check_batch(config.batch_size, devices)
@@ -50,7 +77,7 @@ def time_step(scheme, params, base_variables, split, config, count: int) -> dict
   step = parallel.run_on(devices, lambda axis: train.make_planned_step(
       train.make_train_step(objective, tx, axis), fetch), 4, split=3, donate=(0,))
   state, base_variables, split = (parallel.replicate(tree, devices) for tree in (
-      train.init_state(params, {}, tx, 0), base_variables, split))
+      train.init_state(params, model_state, tx, 0), base_variables, split))
   order = np.resize(np.arange(POOL), config.batch_size * config.k)
   plan = parallel.split_plan(data.plan_batches(order, config.k, config.batch_size), devices)
   analysis = step.lower(state, base_variables, split, plan).compile().cost_analysis()
@@ -70,9 +97,16 @@ def time_step(scheme, params, base_variables, split, config, count: int) -> dict
           'bytes_a_device': analysis.get('bytes accessed', 0.0)}
 
 
+def print_steps(batch_size: int, steps: list[dict]) -> None:
+  print_table(f'a training step of {batch_size} groups', ['devices', 'ms', 'GFLOP each', 'GFLOP/s', 'speed-up'],
+              [[str(step['devices']), f'{1e3 * step["seconds_a_step"]:.1f}', f'{step["flops_a_device"] / 1e9:.3f}',
+                f'{step["devices"] * step["flops_a_device"] / step["seconds_a_step"] / 1e9:.0f}',
+                f'{step["speed_up"]:.2f}'] for step in steps])
+
+
 def main():
-  config = CodeConfig(FLAGS.dataset, FLAGS.base_model, FLAGS.k, FLAGS.r, FLAGS.encoder, FLAGS.decoder,
-                      recipe='paper', batch_size=FLAGS.batch_size).resolved()
+  named = common.scheme_from_flags('learned-mlp', recipe='paper')
+  config = CodeConfig(FLAGS.dataset, FLAGS.base_model, batch_size=FLAGS.batch_size, **named).resolved()
   try:
     counts = [int(count) for count in FLAGS.device_counts]
   except ValueError as error:
@@ -80,27 +114,27 @@ def main():
   devices = parallel.choose_devices(max(counts))
   shape, code = SHAPES[config.dataset], Code(config.k, config.r)
   model = models.make_model(config.base_model, shape, NUM_OUTPUTS)
-  apply = models.make_apply(model)
   rng = np.random.default_rng(0)
   base_variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *shape)))
-  scheme = make_scheme(code, apply, config.encoder, config.decoder)
-  x = jnp.zeros((code.k, *shape))
+  scheme = build_scheme(config, shape, NUM_OUTPUTS)
   # On the host: the steps below donate their states, and each starts from these.
-  params = jax.device_get(jax.jit(scheme.init, static_argnums=2)(jax.random.key(1), x, NUM_OUTPUTS)[0])
-  work = group_costs(scheme, params, {}, base_variables, shape, NUM_OUTPUTS)
+  params, model_state = jax.device_get(jax.jit(scheme.init, static_argnums=2)(
+      jax.random.key(1), jnp.ones((code.k, *shape)), NUM_OUTPUTS, base_variables))
+  work = group_costs(scheme, params, model_state, base_variables, shape, NUM_OUTPUTS)
+  for name, microseconds in time_calls(scheme, params, model_state, base_variables, shape).items():
+    work[name]['microseconds'] = microseconds
   split = {'images': rng.integers(0, 256, (POOL, *shape), np.uint8), 'labels': rng.integers(0, 10, POOL).astype('i4'),
            'base_outputs': rng.normal(size=(POOL, NUM_OUTPUTS)).astype('f4')}
-  steps = [time_step(scheme, params, base_variables, split, config, count) for count in counts]
+  steps = [time_step(scheme, params, model_state, base_variables, split, config, count)
+           for count in counts if parts_to_train(scheme, params)]
   for step in steps:
     step['speed_up'] = steps[0]['seconds_a_step'] / step['seconds_a_step']
   print_table(f'a group of ({code.k}, {code.r}), {config.encoder} encoder over {config.base_model}',
-              ['', 'MFLOP', 'MB', f'relative to {code.k} inferences by F'],
-              [[name, f'{part["flops"] / 1e6:.3f}', f'{part["bytes"] / 1e6:.3f}', f'{part["relative"]:.3f}']
-               for name, part in work.items()])
-  print_table(f'a training step of {config.batch_size} groups', ['devices', 'ms', 'GFLOP each', 'GFLOP/s', 'speed-up'],
-              [[str(step['devices']), f'{1e3 * step["seconds_a_step"]:.1f}', f'{step["flops_a_device"] / 1e9:.3f}',
-                f'{step["devices"] * step["flops_a_device"] / step["seconds_a_step"] / 1e9:.0f}',
-                f'{step["speed_up"]:.2f}'] for step in steps])
+              ['', 'MFLOP', 'MB', f'relative to {code.k} inferences by F', 'microseconds'],
+              [[name, f'{part["flops"] / 1e6:.3f}', f'{part["bytes"] / 1e6:.3f}', f'{part["relative"]:.3f}',
+                f'{part["microseconds"]:.0f}'] for name, part in work.items()])
+  if steps:
+    print_steps(config.batch_size, steps)
   return {'kind': 'benchmark', 'dataset_shape': list(shape), 'base_model': config.base_model, 'k': code.k, 'r': code.r,
           'encoder': config.encoder, 'decoder': config.decoder, 'batch_size': config.batch_size, 'work': work,
           'steps': steps} | records.environment(devices)

@@ -8,11 +8,13 @@ from collections.abc import Callable
 import jax
 from absl import app, flags, logging
 
-from lcode import coders, data, models, runs
+from lcode import coders, configs, data, models, runs
 from lcode.errors import InputError
+from lcode.families import FAMILIES, get_family
 from lcode.progress import print_table
 
 FLAGS = flags.FLAGS
+PARTS = 'encoder', 'parity_model', 'decoder'
 
 
 def define_sitting_flags() -> None:
@@ -25,12 +27,31 @@ def define_base_flags(default: str = 'digits') -> None:
   flags.DEFINE_string('base_model', 'mlp', ', '.join(models.MODELS))
 
 
-def define_code_flags(default: str = 'digits') -> None:
+def define_code_flags(default: str = 'digits', scheme: str = 'bundle') -> None:
   define_base_flags(default)
+  flags.DEFINE_string('scheme', None, f'{", ".join(FAMILIES)}; default: {scheme}, or what --encoder etc. say')
   flags.DEFINE_integer('k', 2, 'queries a group')
   flags.DEFINE_integer('r', 1, 'parities a group')
-  flags.DEFINE_string('encoder', 'mlp', ', '.join(coders.ENCODERS))
-  flags.DEFINE_string('decoder', 'mlp', ', '.join(coders.DECODERS))
+  flags.DEFINE_string('encoder', None, ', '.join(coders.ENCODERS))
+  flags.DEFINE_string('decoder', None, ', '.join(coders.DECODERS))
+  flags.DEFINE_string('parity_model', None, 'what answers the parities: ' + '; '.join(
+      f'{name}: {text}' for name, text in configs.PARITY_MODELS.items()))
+  flags.DEFINE_integer('backup_multiply_adds', None, 'of --parity_model=backup: what it may take for a query')
+
+
+def scheme_from_flags(default: str = 'bundle', **others) -> dict:
+  """k, r, the parts, loss and recipe of the scheme that the flags name, with what they and `others` say otherwise.
+
+  Parts that are named without a scheme go with those of "Learning a Code".
+  """
+  family = get_family(FLAGS.scheme or ('learned-mlp' if any(FLAGS[part].value for part in PARTS) else default))
+  found = {name: getattr(family, name) for name in (*PARTS, 'loss', 'recipe')}
+  found |= {name: FLAGS[name].value for name in PARTS if FLAGS[name].value is not None}
+  found |= {name: value for name, value in others.items() if value is not None}
+  k, r = FLAGS.k, FLAGS.r
+  if family.per_query:  # each query for itself, whatever k is
+    k, r = 1, r if family.copies else 1
+  return found | {'k': k, 'r': r, 'backup_multiply_adds': FLAGS.backup_multiply_adds}
 
 
 def define_training_flags() -> None:

@@ -16,22 +16,15 @@ import dataclasses
 from absl import flags
 
 from experiments import common
-from lcode import configs, runs
-from lcode.families import FAMILIES, get_family
+from lcode import runs
 from lcode.recipes import RECIPES
 
 FLAGS = flags.FLAGS
-DEFAULT, PARTS = 'bundle', ('encoder', 'parity_model', 'decoder')
 
 
 def define_flags():
   common.define_code_flags()
-  for name in ('encoder', 'decoder'):
-    FLAGS.set_default(name, None)
-  flags.DEFINE_string('scheme', None, f'{", ".join(FAMILIES)}; default: {DEFAULT}, or what --encoder etc. say')
   flags.DEFINE_string('base_dir', None, 'a workdir of train_base; trained on the spot where it is empty or not given')
-  flags.DEFINE_string('parity_model', None, 'what answers the parities: ' + '; '.join(
-      f'{name}: {text}' for name, text in configs.PARITY_MODELS.items()))
   flags.DEFINE_list('train', [], 'which of encoder, parity_model, decoder to train; default: all that can be')
   flags.DEFINE_string('loss', None, 'default: the scheme\'s; kl_base, mse_base or xent_label')
   flags.DEFINE_string('recipe', None, f'default: the scheme\'s; {", ".join(RECIPES)}; paper is that of '
@@ -40,7 +33,6 @@ def define_flags():
   flags.DEFINE_integer('batch_size', None, 'groups a step, over all devices; default: the recipe\'s')
   flags.DEFINE_integer('seed', 0, 'of initial weights, groups and augmentation (and of a base trained on the spot)')
   flags.DEFINE_integer('scenarios', None, 'how many to sample for each step; default: all, or 64 where there are more')
-  flags.DEFINE_integer('backup_multiply_adds', None, 'of --parity_model=backup: what it may take for a query')
   flags.DEFINE_integer('wrong', 0, 'of the berrut and approxifer decoders: how many wrong answers a group to locate')
   flags.DEFINE_string('workdir', 'runs/code', 'where checkpoints, records and events go')
   common.define_training_flags()
@@ -49,13 +41,8 @@ def define_flags():
 def config_from_flags() -> runs.CodeConfig:
   """The scheme's config with what the flags say otherwise."""
   values = {field.name: FLAGS[field.name].value for field in dataclasses.fields(runs.CodeConfig)}
-  named = FLAGS.scheme or ('learned-mlp' if any(FLAGS[part].value for part in PARTS) else DEFAULT)
-  family = get_family(named)
-  own = {name: getattr(family, name) for name in (*PARTS, 'loss', 'recipe')}
-  given = {name: value for name, value in values.items() if name not in own or value is not None}
-  if family.per_query:  # each query for itself, whatever k is
-    given['k'], given['r'] = 1, FLAGS.r if family.copies else 1
-  return runs.CodeConfig(**own | given | {'train': ','.join(FLAGS.train)})
+  scheme = common.scheme_from_flags(loss=FLAGS.loss, recipe=FLAGS.recipe)
+  return runs.CodeConfig(**values | scheme | {'train': ','.join(FLAGS.train)})
 
 
 def main():

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lcode import coders, parity
 from lcode.code import Code
@@ -144,7 +145,9 @@ def make_codec(scheme: Scheme, params, model_state=None) -> Codec:
   params, model_state = jax.device_put((params, model_state or {}))  # once, not with every call
 
   def decode(outputs, available):
-    return decode_fn(params, outputs, jnp.broadcast_to(jnp.asarray(available, bool), outputs.shape[:2]))
+    # A pattern from the host is prepared there: for a group alone, a dispatch costs more than the arithmetic.
+    xp = jnp if isinstance(available, jax.Array) else np
+    return decode_fn(params, outputs, xp.broadcast_to(xp.asarray(available, bool), outputs.shape[:2]))
 
   return Codec(lambda x: encode_fn(params, x), decode,
                lambda base_variables, parities: infer_fn(params, model_state, base_variables, parities))
