@@ -46,8 +46,8 @@ RECIPES = {
                             {'digits': 60, '': 10}),
     # Parity models, which start from F.
     'parity': Recipe(lambda steps: _one_cycle(steps, 1e-3), lambda k: 64, {'digits': 300, '': 30}),
-    # Backups and default answers, groups of one.
-    'distil': Recipe(lambda steps: _one_cycle(steps, 5e-3), lambda k: 128, {'digits': 150, '': 20}),
+    # Backups and default answers, groups of one, and bundles: as many queries a step, however many make a group.
+    'distil': Recipe(lambda steps: _one_cycle(steps, 5e-3), lambda k: max(128 // k, 1), {'digits': 150, '': 20}),
 }
 
 
