@@ -9,7 +9,7 @@ with cost, seeds and hardware; and a picture for each base model, of the drop ag
 --beside (records of experiments.compare) has over the same base model. DIR holds TFDS directories, or arrays that
 experiments.prepare_data exported.
 
-The Base-MLP rows of `best` take about an hour on two cores. ResNet-18 wants an accelerator.
+The Base-MLP rows of `best` take half an hour on two cores. ResNet-18 wants an accelerator.
 """
 
 import dataclasses
@@ -36,6 +36,16 @@ def define_flags():
   common.define_sitting_flags()
 
 
+def read_beside(name: str) -> list[dict]:
+  """The records of comparisons in a file; raises InputError if it cannot be read."""
+  try:
+    found = [json.loads(line) for line in Path(name).read_text().splitlines()]
+    return [record for record in found if record.get('kind') == 'comparison']
+  except (OSError, ValueError, AttributeError) as error:
+    raise InputError(f'--beside={name} cannot be read ({error}): name files of records, one JSON object a line.'
+                     ) from error
+
+
 def main():
   rows = reproduce.SUITES[one_of('suite', FLAGS.suite, reproduce.SUITES)]()
   known = sorted({row.base for row in rows})
@@ -44,14 +54,13 @@ def main():
       raise InputError(f'--only={name} names no base model of this suite: choose from {", ".join(known)}.')
   rows = [row for row in rows if row.base in (FLAGS.only or known)]
   sitting = dataclasses.replace(common.sitting(), save_every_s=FLAGS.save_every_s)
+  others = [record for name in FLAGS.beside for record in read_beside(name)]
   found = reproduce.reproduce(rows, FLAGS.workdir, sitting, 60 * FLAGS.budget_minutes)
   results = Path(FLAGS.results_dir or FLAGS.workdir)
   results.mkdir(parents=True, exist_ok=True)
   (results / f'{FLAGS.suite}.md').write_text(reproduce.markdown(rows, Path(FLAGS.workdir)))
-  others = [json.loads(line) for name in FLAGS.beside for line in Path(name).read_text().splitlines()]
-  for name in sorted({f'{record["dataset"]}-{record["base_model"]}' for record in found}):
-    drawn = [record for record in others + found if f'{record["dataset"]}-{record["base_model"]}' == name
-             and record.get('kind') == 'comparison']
+  for name, sha256 in sorted({(f'{row["dataset"]}-{row["base_model"]}', row['base_sha256']) for row in found}):
+    drawn = [record for record in others + found if record['base_sha256'] == sha256]
     reproduce.save_picture(drawn, results / f'{FLAGS.suite}-{name}.png', name)
   return {'kind': 'suite', 'suite': FLAGS.suite, 'done': len(found), 'rows': len(rows),
           'table': str(results / f'{FLAGS.suite}.md')}

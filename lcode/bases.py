@@ -136,7 +136,13 @@ def finish_base(config, path, base_dir, sitting) -> Base:
 
 
 def keep_base(path, config, base):
-  if not (path / 'base_model').is_dir():
+  """Writes F's variables into a code's workdir; raises InputError where another F lies there."""
+  if (path / 'base_model').is_dir():
+    found = kept_base(path, config, base.dataset).sha256
+    if found != base.sha256:
+      raise InputError(f'{path} was started over a base model of sha256={found!r}, this one is {base.sha256!r}: use '
+                       'another --workdir, or the base model it was started with.')
+  else:
     params = base.variables['params']
     model_state = {name: value for name, value in base.variables.items() if name != 'params'}
     meta = {'dataset': config.dataset, 'base_model': config.base_model, 'sha256': base.sha256}

@@ -185,7 +185,8 @@ def save_pictures(rows: Sequence[dict], workdir: Path, title: str) -> list[Path]
 
 
 def _figures(config, path, base, sitting) -> dict:
-  name = hashlib.sha256(json.dumps(dataclasses.asdict(config), sort_keys=True).encode()).hexdigest()[:8]
+  what = json.dumps([dataclasses.asdict(config), base.sha256], sort_keys=True)
+  name = hashlib.sha256(what.encode()).hexdigest()[:8]
   name = f'{config.encoder}-{config.parity_model}-{config.decoder}-k{config.k}-r{config.r}-{name}'
   trained = train_code(config, str(path / 'codes' / name), None, sitting, base)
   return trained.record | {'kind': 'comparison', 'passes_on': trained.scheme.passes_on}

@@ -5,6 +5,7 @@ import hashlib
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,6 +88,9 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
     # The bytes of a prepared directory differ from one preparation to the next; the arrays do not.
     source = _sha256(*(arrays[key] for key in sorted(arrays)))
   held_out = len(arrays['train_images']) - spec.validation
+  if held_out < 1:
+    raise InputError(f'{name} has {len(arrays["train_images"])} training images in {data_dir}, of which '
+                     f'{spec.validation} are held out for validation: give the whole data set.')
   return Dataset(
       name, spec,
       train=Arrays(arrays['train_images'][:held_out], arrays['train_labels'][:held_out]),
@@ -115,7 +119,7 @@ def _read_export(path: Path) -> dict[str, np.ndarray]:
   try:
     with np.load(path, allow_pickle=False) as stored:
       arrays = {name: stored[name] for name in ('test_images', 'test_labels', 'train_images', 'train_labels')}
-  except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+  except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
     raise InputError(f'{path} cannot be read ({error}): write it anew with experiments.prepare_data.') from error
   for split in ('train', 'test'):
     images, labels = arrays[f'{split}_images'], arrays[f'{split}_labels']

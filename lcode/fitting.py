@@ -68,13 +68,14 @@ def fit(scheme: Scheme, base_variables, images, labels=None, *, validation: tupl
     max_steps: stop early.
     store: a `checkpoint.Store` to save to and to resume from.
     save_every_s: seconds between two checkpoints.
-    stop_at: time.monotonic() after which the run is saved and stopped with `OutOfTime`.
+    stop_at: time.monotonic() after which the run is stopped, the store holding all of it.
     reporter: told of the progress.
     base_outputs: F's outputs f32[N, C] on the queries under 'train' and 'validation', where they are known already.
 
   Raises:
     InputError: if k is larger than a split, the batch cannot be split over the devices, or a part cannot be trained.
     DivergedError: if the loss is not finite.
+    OutOfTime: if it was stopped.
   """
   recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
   epochs = recipe.default_epochs('') if epochs is None else epochs

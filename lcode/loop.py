@@ -59,7 +59,7 @@ class Schedule(NamedTuple):
     max_steps: stop early after so many, None for not.
     save_every_s: seconds between two checkpoints, at a second's distance at least within an epoch; the end of an
       epoch that is due and the end of a run are always saved.
-    stop_at: time.monotonic() after which no more steps are taken; None for not.
+    stop_at: time.monotonic() after which no more calls of the step are made, one at least; None for not.
     criterion: the validation figure that the best epoch has most of, or `loss`, which it has least of.
   """
 
@@ -91,7 +91,7 @@ def run(make_step: Callable, evaluate: Callable, make_plan: Callable, state: Tra
 
   Raises:
     DivergedError: at the first loss that is not finite; what was saved stays.
-    OutOfTime: past `stop_at` with steps left to take; all that was done is saved.
+    OutOfTime: past `stop_at` with steps left to take; all that was done is in the store.
   """
   reporter = reporter or Reporter()
   make_step = functools.cache(make_step)
@@ -108,8 +108,6 @@ def run(make_step: Callable, evaluate: Callable, make_plan: Callable, state: Tra
     epoch, row = divmod(done, schedule.steps_per_epoch)
     rows = min(schedule.steps_per_epoch - row, total - done)
     began = time.monotonic()
-    if schedule.stop_at is not None and began >= schedule.stop_at:
-      raise OutOfTime(f'stopped at step {done} of {total}')
     deadline = max(saved_at + schedule.save_every_s, began + 1) if store else math.inf
     deadline = min(deadline, schedule.stop_at or math.inf)
     state, losses = _take(make_step, make_plan(epoch), state, rows, schedule.steps_per_call, done, deadline, store,
@@ -128,13 +126,15 @@ def run(make_step: Callable, evaluate: Callable, make_plan: Callable, state: Tra
         best = Best(done, value, jax.tree.map(jnp.copy, (state.params, state.model_state)), not whole)
     history.append(figures)
     reporter.epoch(figures)
-    due = saved_at + schedule.save_every_s if schedule.stop_at is None else min(
-        saved_at + schedule.save_every_s, schedule.stop_at)
-    if store and (done == total or time.monotonic() >= due):
+    now = time.monotonic()
+    over = done < total and schedule.stop_at is not None and now >= schedule.stop_at
+    if store and (done == total or over or now - saved_at >= schedule.save_every_s):
       if not _all_finite(state.params):
         _diverged('a parameter', done, store)
       store.save(state, best, seconds + time.monotonic() - started_at)
       saved_at = time.monotonic()
+    if over:
+      raise OutOfTime(f'stopped at step {done} of {total}')
   if best is None:  # stopped in the first epoch, past what max_steps now allows
     value = _criterion(evaluate(state.params, state.model_state), schedule)
     best = Best(done, value, (state.params, state.model_state), partial=True)

@@ -4,6 +4,7 @@
 simple as a sum works over a non-linear F: one parity model for each of the r parities.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -44,7 +45,7 @@ def base_itself(base_apply: Callable) -> ParityModel:
 
 
 def from_module(module: nn.Module, start_from_base: bool = False, **kind) -> ParityModel:
-  """A Flax module, called as the base models are (x, train).
+  """A Flax module, called as the base models are: (x f32[b, *S], train=...) -> f32[b, C], or without `train`.
 
   Args:
     module: of F's architecture where it starts from F.
@@ -56,13 +57,16 @@ def from_module(module: nn.Module, start_from_base: bool = False, **kind) -> Par
     del num_outputs
     return base_variables if start_from_base else module.init(key, x)
 
+  takes_train = 'train' in inspect.signature(type(module).__call__).parameters
+
   def apply(variables, base_variables, x, train, axis_name):
     del base_variables
+    mode = {'train': train} if takes_train else {}
     others = [name for name in variables if name != 'params']
     model = module.clone(axis_name=axis_name) if hasattr(module, 'axis_name') else module
     if train and others:
-      return model.apply(variables, x, train=True, mutable=others)
-    return model.apply(variables, x, train=train), {name: variables[name] for name in others}
+      return model.apply(variables, x, mutable=others, **mode)
+    return model.apply(variables, x, **mode), {name: variables[name] for name in others}
 
   return ParityModel(init, apply, **kind)
 
@@ -78,7 +82,11 @@ def from_apply(base_apply: Callable) -> ParityModel:
 
 
 def students(module: nn.Module) -> ParityModel:
-  """One small network that answers all k queries of a bundle, each for itself; see `coders.bundle`."""
+  """One small network that answers all k queries of a bundle, each for itself; see `coders.bundle`.
+
+  Args:
+    module: x f32[b, *S] -> f32[b, C], of 1/k of F's work; each of the r parities gets its own variables.
+  """
   one = from_module(module)
 
   def init(key, x, num_outputs, base_variables):

@@ -47,10 +47,9 @@ class Row:
     return f'{self.scheme}-{self.backup_work:g}' if self.backup_work else self.scheme
 
   @property
-  def config(self) -> CodeConfig | None:
-    """None of a backup: how large it is follows from F."""
-    return None if self.backup_work else config_of(
-        self.scheme, self.k, self.r, self.dataset, self.base_model, self.seed, self.epochs, 0, self.recipe)
+  def config(self) -> CodeConfig:
+    """But for the size of a backup, which follows from F."""
+    return config_of(self.scheme, self.k, self.r, self.dataset, self.base_model, self.seed, self.epochs, 1, self.recipe)
 
   @property
   def comparison(self) -> Comparison:
@@ -107,6 +106,9 @@ SUITES = {'paper': paper_suite, 'best': best_suite}
 def reproduce(rows: Iterable[Row], workdir: str, sitting: Sitting, budget_s: float) -> list[dict]:
   """Goes through the rows, the longest-waiting first, until the budget is spent; returns the records that there are.
 
+  No step of training is begun after the budget less a margin; the first of a row always is, so that each sitting
+  gets on. One process at a time may work in a workdir.
+
   Base models lie under <workdir>/bases, trained where there are none; codes and records under
   <workdir>/<data set>-<base model>. What is done is not done again, what was stopped goes on.
   """
@@ -115,31 +117,40 @@ def reproduce(rows: Iterable[Row], workdir: str, sitting: Sitting, budget_s: flo
   path, began = records.open_workdir(workdir), time.monotonic()
   stop_at = began + budget_s - min(max(MARGIN[0] * budget_s, MARGIN[1]), budget_s / 2)
   sitting = dataclasses.replace(sitting, stop_at=stop_at)
-  rows, loaded = list(rows), {}
+  rows, loaded, failed = list(rows), {}, set()
   waiting = sorted((row for row in rows if record_of(row, path) is None), key=lambda row: _touched(row, path))
   for row in waiting:
     if time.monotonic() >= stop_at:
       break
+    if row.base in failed:
+      continue
     (path / row.base).mkdir(exist_ok=True)
     _touch(row, path)
     try:
       if row.base not in loaded:
+        failed.add(row.base)
         loaded = {row.base: comparison.load_base(row.comparison, path / row.base, path / 'bases' / row.base, sitting)}
+        failed.discard(row.base)
       comparison.compare(row.comparison, str(path / row.base), None, sitting, loaded[row.base])
     except OutOfTime as stopped:
       console.print(f'{row}: {stopped}; the same command goes on', highlight=False)
+    except InputError as error:  # data that are not there, say: the other rows need not wait for them
+      console.print(f'{row}: {error}', highlight=False)
   found = [record_of(row, path) for row in rows]
   console.print(f'{sum(record is not None for record in found)} of {len(rows)} rows are done', highlight=False)
   return [record for record in found if record is not None]
 
 
 def record_of(row: Row, path: Path) -> dict | None:
-  """The newest finished record of a row."""
-  config = row.config and dataclasses.asdict(row.config)
+  """The newest finished record of a row, over the base model under <path>/bases if one lies there."""
+  wanted = dataclasses.asdict(row.config) | {'backup_multiply_adds': None}
+  finished = [record['base_sha256'] for record in records.read(path / 'bases' / row.base) if record.get('finished')]
   for record in reversed(records.read(path / row.base)):
-    if (record.get('kind'), record.get('max_steps')) == ('comparison', None) and record['config'] == (
-        config or record['config']) and (record['scheme'], record['k'], record['r'], record['seed']) == (
-            row.name, row.k, row.r, row.seed):
+    if (record.get('kind'), record.get('max_steps')) != ('comparison', None):
+      continue
+    same = (record['scheme'], record['k'], record['r']) == (row.name, row.k, row.r)
+    if same and record['config'] | {'backup_multiply_adds': None} == wanted and (
+        not finished or record['base_sha256'] == finished[-1]):
       return record
   return None
 
@@ -162,7 +173,8 @@ def markdown(rows: Iterable[Row], path: Path) -> str:
     groups.setdefault(dataclasses.replace(row, seed=0), []).extend([] if record is None else [record])
   titles = ('data, base model', 'code', 'k, r', 'published: deployed / degraded', 'ours: deployed / degraded', 'drop',
             'frontend + worker work', 'epochs', 'seeds', 'seconds', 'on')
-  lines = [f'| {" | ".join(titles)} |', '|---' * len(titles) + '|']
+  lines = ['Drops are in points, with as many units missing as there are parities. Rows without figures wait.', '',
+           f'| {" | ".join(titles)} |', '|---' * len(titles) + '|']
   for row, made in groups.items():
     published = '{:g} / {:g} ({})'.format(*row.published, row.source) if row.published else ''
     code = f'{row.name}, {row.recipe}' if row.recipe else row.name

@@ -181,8 +181,8 @@ def _check_parts(encoder, decoder, model):
     raise InputError(f'{type(encoder).__name__} sends coded queries to every worker, so that there are no parities for '
                      'a parity model: use --parity_model=base, F itself.')
   if not model.bundled == (name == 'BundleEncoder') == (type(decoder).__name__ == 'BundleDecoder'):
-    raise InputError(f'{name} with {"students" if model.bundled else "this parity model"}: a bundle of queries is '
-                     'answered by --parity_model=students, and these take nothing else.')
+    raise InputError(f'{name}, {type(decoder).__name__} and a parity model that is {"" if model.bundled else "no "}'
+                     'students: a bundle wants all three, --encoder=bundle --parity_model=students --decoder=bundle.')
   if model.per_query and 'Replication' not in type(encoder).__name__:
     raise InputError(f'a backup or default answer takes queries as they are, not parities of {type(encoder).__name__}: '
                      'use --encoder=replication.')

@@ -1,5 +1,6 @@
 """Bundles against the same students called one query at a time, and what they cost."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,7 +43,7 @@ def test_what_is_missing_is_the_mean_of_the_students_that_arrived(k, r, rng):
 
 @pytest.mark.parametrize('name, shape, k', [
     ('mlp', (28, 28, 1), 2), ('mlp', (28, 28, 1), 8), ('resnet20', (32, 32, 3), 4), ('resnet18', (28, 28, 1), 2),
-    ('vgg11', (32, 32, 3), 3), ('lenet5', (28, 28, 1), 2)])
+    ('vgg11', (32, 32, 3), 3), ('lenet5', (28, 28, 1), 2), ('lenet5', (32, 32, 3), 3)])
 def test_k_students_cost_no_more_than_one_inference(name, shape, k):
   def flops(model, count):
     x = jnp.zeros((count, *shape))
@@ -71,7 +72,8 @@ def test_bundles_and_students_go_together_alone():
 
 def test_over_ones_own_model_as_readme_says(rng):
   variables, x = (0.2 * rng.normal(size=(20, C))).astype('f4'), rng.normal(size=(1200, *SHAPE)).astype('f4')
-  scheme = lcode.make_scheme(Code(2, 1), base_apply, 'bundle', 'bundle', lcode.students(MLP(C, (64,))))
+  scheme = lcode.make_scheme(Code(2, 1), base_apply, 'bundle', 'bundle', lcode.students(
+      nn.Sequential([lambda x: x.reshape(len(x), -1), nn.Dense(64), nn.relu, nn.Dense(C)])))
   codec = lcode.fit(scheme, variables, x, epochs=60).codec
   outputs = np.asarray(base_apply(variables, x[-100:])).reshape(50, 2, C)  # of those held out
   units = lcode.stack_units(outputs, codec.infer(variables, codec.encode(x[-100:].reshape(50, 2, *SHAPE))))

@@ -2,14 +2,14 @@
 
 import dataclasses
 import hashlib
+import shutil
 import sys
-import time
 
 import numpy as np
 import pytest
 
 import lcode
-from lcode import bases, comparison, data, families, records, reproduce
+from lcode import bases, comparison, data, families, loop, records, reproduce
 from lcode.configs import BaseConfig, Sitting
 from lcode.errors import InputError, OutOfTime
 from lcode.reproduce import Row
@@ -31,7 +31,7 @@ def test_rows_are_made_once_and_their_table_says_what_they_gave(workdir, monkeyp
   found = reproduce.reproduce(ROWS, str(workdir), ONE, 600)
   assert [(record['scheme'], record['k'], record['seed']) for record in found] == [
       ('bundle', 2, 0), ('bundle', 2, 1), ('preimage', 3, 0)]
-  two, one = [line.split(' | ') for line in reproduce.markdown(ROWS, workdir).splitlines()[2:]]
+  two, one = [line.split(' | ') for line in reproduce.markdown(ROWS, workdir).splitlines()[4:]]
   values = [100 * record['missing'][-1]['degraded_accuracy'] for record in found]
   deployed = 100 * found[0]['available_accuracy']
   mean = np.mean(values[:2])
@@ -63,22 +63,53 @@ def test_the_longest_waiting_goes_first_and_the_budget_ends_it(workdir, monkeypa
     reproduce.reproduce(rows, str(workdir), ONE, 0)
 
 
-def test_a_run_out_of_time_is_saved_and_ends_as_if_never_stopped(workdir, tmp_path):
-  config = families.config_of('learned-mlp', 2, 1, 'digits', 'mlp', 0, 6, 0)
-  base_dir = str(workdir / 'bases' / 'digits-mlp')
-  whole = train_code(config, str(tmp_path / 'whole'), base_dir, ONE)
-  stops, stopped = 0, None
-  while stopped is None:
+def test_a_run_out_of_time_is_saved_and_ends_as_if_never_stopped(workdir, tmp_path, monkeypatch):
+  config = families.config_of('learned-mlp', 2, 1, 'digits', 'mlp', 0, 2, 0)
+  base_dir, never = str(workdir / 'bases' / 'digits-mlp'), Sitting(devices=1, save_every_s=1e9)
+  whole = train_code(config, str(tmp_path / 'whole'), base_dir, never)
+
+  class Clock:
+    now = 0
+
+    def monotonic(self):  # every look at it takes a second
+      self.now += 1
+      return self.now
+
+  clock, stops, stopped = Clock(), 0, None
+  monkeypatch.setattr(loop, 'time', clock)
+  while stopped is None and stops < 50:
     try:
       stopped = train_code(config, str(tmp_path / 'stopped'), base_dir,
-                           dataclasses.replace(ONE, stop_at=time.monotonic() + 2))
-    except OutOfTime:
+                           dataclasses.replace(never, stop_at=clock.now + 7 - 10 * (stops == 0)))
+    except OutOfTime as over:
+      assert records.read(tmp_path / 'stopped') == [] and (stops or 'step 1 of' in str(over))  # one at least
       stops += 1
-      assert stops < 50 and records.read(tmp_path / 'stopped') == []
+  assert stops > 2 and stopped.record['steps'] == whole.record['steps']
   a, b = (trained.params['encoder']['hidden']['kernel'] for trained in (stopped, whole))
   np.testing.assert_array_equal(a, b)
-  with pytest.raises(OutOfTime, match='step 0 of'):
-    train_code(config, str(tmp_path / 'late'), base_dir, dataclasses.replace(ONE, stop_at=time.monotonic() - 1))
+
+
+def test_rows_over_another_base_model_are_not_done_and_their_codes_not_gone_on_with(workdir, tmp_path):
+  shutil.copytree(workdir, tmp_path / 'moved')
+  path = tmp_path / 'moved'
+  assert reproduce.record_of(ROWS[0], path) is not None
+  shutil.rmtree(path / 'bases')
+  bases.train_base(BaseConfig(epochs=1, seed=1), str(path / 'bases' / 'digits-mlp'), ONE)
+  assert reproduce.record_of(ROWS[0], path) is None
+  (found,) = reproduce.reproduce(ROWS[:1], str(path), ONE, 600)
+  assert found['available_accuracy'] != reproduce.record_of(ROWS[0], workdir)['available_accuracy']
+  code = next((workdir / 'digits-mlp' / 'codes').glob('bundle*'))
+  with pytest.raises(InputError, match='was started'):
+    train_code(ROWS[0].config, shutil.copytree(code, path / 'code'), str(path / 'bases' / 'digits-mlp'), ONE)
+
+
+def test_a_base_model_that_cannot_be_had_stops_its_own_rows_alone(workdir, monkeypatch):
+  lost = Row('mnist', 'mlp', 'bundle', 2)
+  monkeypatch.setattr(comparison.data, 'load', lambda name, *_, load=data.load: load('digits') if name == 'digits'
+                      else pytest.fail('twice') if (workdir / 'asked').exists()
+                      else (_ for _ in ()).throw(InputError(str((workdir / 'asked').write_text('')))))
+  found = reproduce.reproduce([lost, dataclasses.replace(lost, k=3), ROWS[2]], str(workdir), ONE, 600)
+  assert [record['scheme'] for record in found] == ['preimage']
 
 
 def test_every_row_of_every_suite_can_be_made():
@@ -87,7 +118,8 @@ def test_every_row_of_every_suite_can_be_made():
     assert len(set(rows)) == len(rows) > 10
     for row in rows:
       (made,) = row.comparison.rows(1e6)
-      assert made[:3] == (row.name, row.k, row.r) and row.config in (None, made[3])
+      mine, its = (dataclasses.replace(config, backup_multiply_adds=None) for config in (row.config, made[3]))
+      assert made[:3] == (row.name, row.k, row.r) and mine == its
 
 
 def test_exported_arrays_are_the_same_data_under_the_same_name(tmp_path, rng):

@@ -11,7 +11,6 @@ from lcode.models.simple import MLP
 from lcode.models.vgg import CHANNELS, VGG
 
 BASE_MLP = (200, 100)
-LENET5_MULTIPLY_ADDS = 416_000  # at 28 x 28; its students are small networks of another shape
 
 
 def make_student(base_model: str, image_shape: tuple[int, ...], num_outputs: int, share: int) -> nn.Module:
@@ -37,6 +36,16 @@ def make_student(base_model: str, image_shape: tuple[int, ...], num_outputs: int
       stages = (3, 3, 3) if base_model == 'resnet20' else (2, 2, 2, 2) if min(image_shape[:2]) >= 32 else (2, 2, 2)
       return ResNet(num_outputs, stages, int(widest * scale))
   if base_model == 'lenet5':
-    return make_backup(image_shape, num_outputs, LENET5_MULTIPLY_ADDS // share, True)
+    return make_backup(image_shape, num_outputs, _lenet5_multiply_adds(image_shape, num_outputs) // share, True)
   raise InputError(f'--parity_model=students with k={share}: {base_model} has no form of 1/{share} of its work; use '
                    'fewer queries a group, or --parity_model=from_base.')
+
+
+def _lenet5_multiply_adds(image_shape, num_outputs) -> int:
+  """Of one inference by LeNet-5, whose students are small networks of another shape."""
+  padding = 4 if min(image_shape[:2]) < 32 else 0
+  first = [side + padding - 4 for side in image_shape[:2]]
+  second = [side // 2 - 4 for side in first]
+  features = 16 * math.prod(side // 2 for side in second)
+  convolutions = math.prod(first) * 25 * image_shape[-1] * 6 + math.prod(second) * 25 * 6 * 16
+  return convolutions + features * 120 + 120 * 84 + 84 * num_outputs
