@@ -136,7 +136,8 @@ def main():
   if steps:
     print_steps(config.batch_size, steps)
   return {'kind': 'benchmark', 'dataset_shape': list(shape), 'base_model': config.base_model, 'k': code.k, 'r': code.r,
-          'encoder': config.encoder, 'decoder': config.decoder, 'batch_size': config.batch_size, 'work': work,
+          'encoder': config.encoder, 'parity_model': config.parity_model, 'decoder': config.decoder,
+          'batch_size': config.batch_size, 'work': work,
           'steps': steps} | records.environment(devices)
 
 

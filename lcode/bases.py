@@ -105,11 +105,7 @@ def zeros_like(shapes):
 
 
 def load_base(config, dataset, path, base_dir) -> Base | None:
-  """The base model that is there already, finished: in base_dir, or the one that the workdir keeps; else None.
-
-  Raises:
-    InputError: if they are two different ones.
-  """
+  """The base model that is there already, finished: in base_dir, or the one that the workdir keeps; else None."""
   kept = kept_base(path, config, dataset) if (path / 'base_model').is_dir() else None
   found = records.read_config(path / 'base' if base_dir is None else Path(base_dir))
   if found is None or base_dir is None and kept:
@@ -118,11 +114,7 @@ def load_base(config, dataset, path, base_dir) -> Base | None:
   if not any(record.get('finished') for record in records.read(base_dir)):
     return kept
   best = checkpoint.Store(base_dir / 'checkpoints').load_best(base_template(config, dataset))
-  base = _base(config, dataset, *best.variables)
-  if kept and kept.sha256 != base.sha256:
-    raise InputError(f'{path} was started with base_sha256={kept.sha256!r}, that of {base_dir} is {base.sha256!r}: '
-                     'use another --workdir, or the base_dir it was started with.')
-  return base
+  return _base(config, dataset, *best.variables)
 
 
 def finish_base(config, path, base_dir, sitting) -> Base:
@@ -140,8 +132,8 @@ def keep_base(path, config, base):
   if (path / 'base_model').is_dir():
     found = kept_base(path, config, base.dataset).sha256
     if found != base.sha256:
-      raise InputError(f'{path} was started over a base model of sha256={found!r}, this one is {base.sha256!r}: use '
-                       'another --workdir, or the base model it was started with.')
+      raise InputError(f'{path} was started with base_sha256={found!r}, that of the base model given is '
+                       f'{base.sha256!r}: use another --workdir, or the base_dir it was started with.')
   else:
     params = base.variables['params']
     model_state = {name: value for name, value in base.variables.items() if name != 'params'}

@@ -105,14 +105,24 @@ def export(dataset: Dataset, directory: str) -> Path:
   arrays = {'train_images': np.concatenate([part.images for part in held]),
             'train_labels': np.concatenate([part.labels for part in held]),
             'test_images': dataset.test.images, 'test_labels': dataset.test.labels}
-  path = Path(directory).expanduser()
-  path.mkdir(parents=True, exist_ok=True)
-  with tempfile.NamedTemporaryFile(dir=path, delete=False) as file:
-    np.savez_compressed(file, **arrays)
-  os.chmod(file.name, 0o644)  # temporary files are their owner's alone
-  target = path / f'{dataset.name}.npz'
-  os.replace(file.name, target)
-  return target
+  path = Path(directory).expanduser() / f'{dataset.name}.npz'
+  _write_npz(path, np.savez_compressed, arrays)
+  return path
+
+
+def _write_npz(path: Path, save: Callable, arrays: dict) -> None:
+  """Under a temporary name first: `path` appears whole or not at all."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+    part = Path(file.name)
+    try:
+      save(file, **arrays)
+      file.close()
+      part.chmod(0o644)  # temporary files are their owner's alone
+      os.replace(part, path)
+    except BaseException:
+      part.unlink(missing_ok=True)
+      raise
 
 
 def _read_export(path: Path) -> dict[str, np.ndarray]:
@@ -172,10 +182,7 @@ def _cached(key: str, read: Callable) -> dict[str, np.ndarray]:
     pass  # absent or damaged: decode again
   arrays = read()
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-      np.savez(file, **arrays)
-    os.replace(file.name, path)
+    _write_npz(path, np.savez, arrays)
   except OSError:
     pass  # a cache is a convenience
   return arrays

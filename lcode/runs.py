@@ -48,7 +48,7 @@ def build_scheme(config: CodeConfig, image_shape: tuple[int, ...], num_outputs: 
       'backup': lambda: parity.from_module(
           make_backup(image_shape, num_outputs, config.backup_multiply_adds, config.base_model in models.IMAGE_MODELS),
           shared=True, at_frontend=True, per_query=True),
-      'students': lambda: parity.students(make_student(config.base_model, image_shape, num_outputs, config.k)),
+      'students': lambda: parity.students(make_student(model, image_shape, config.k)),
       'default': parity.default_answer,
   }
   code = Code(config.k, config.r)

@@ -50,15 +50,16 @@ def test_k_students_cost_no_more_than_one_inference(name, shape, k):
     variables = jax.eval_shape(model.init, jax.random.key(0), x)
     return cost(lambda variables, x: model.apply(variables, x), variables, x)['flops']
 
-  base, student = models.make_model(name, shape, 10), make_student(name, shape, 10, k)
+  base = models.make_model(name, shape, 10)
+  student = make_student(base, shape, k)
   share = flops(student, k) / flops(base, 1)
   assert 0.6 < share <= 1.05  # what does not shrink with the square is left: 3 % at most
 
 
 def test_a_share_that_cannot_be_is_a_sentence():
-  for name, k in [('logistic', 2), ('resnet20', 17), ('mlp', 2000)]:
-    with pytest.raises(InputError, match=f'k={k}.*{name}'):
-      make_student(name, (28, 28, 1), 10, k)
+  for name, k, said in [('logistic', 2, 'Logistic'), ('resnet20', 300, 'ResNet'), ('mlp', 2000, 'MLP')]:
+    with pytest.raises(InputError, match=f'k={k}.*{said}'):
+      make_student(models.make_model(name, (28, 28, 1), 10), (28, 28, 1), k)
 
 
 def test_bundles_and_students_go_together_alone():
@@ -86,7 +87,7 @@ def test_work_is_the_workers(rng):
   base = MLP(10)
   variables = base.init(jax.random.key(0), np.zeros((1, 28, 28, 1)))
   scheme = make_scheme(Code(4, 1), base.apply, 'bundle', 'bundle',
-                       parity.students(make_student('mlp', (28, 28, 1), 10, 4)))
+                       parity.students(make_student(base, (28, 28, 1), 4)))
   params, state = scheme.init(jax.random.key(0), np.zeros((4, 28, 28, 1)), 10)
   assert count_parameters(params['encoder']) == count_parameters(params['decoder']) == 0
   work = extra_work(scheme, group_costs(scheme, params, state, variables, (28, 28, 1), 10))
