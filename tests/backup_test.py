@@ -8,7 +8,9 @@ import pytest
 
 from lcode.errors import InputError
 from lcode.models import make_model
-from lcode.models.backup import SmallCNN, cnn_multiply_adds, make_backup, mlp_multiply_adds
+from lcode.models.backup import (NARROWEST, SmallCNN, cnn_multiply_adds, make_backup, mlp_multiply_adds,
+                                 resnet_multiply_adds)
+from lcode.models.resnet import ResNet
 
 COUNTS = {False: mlp_multiply_adds, True: cnn_multiply_adds}
 
@@ -79,6 +81,32 @@ def test_a_budget_is_met_to_the_last_multiply_add(convolutional):
   assert (model.width if convolutional else model.hidden[0]) == 1
   with pytest.raises(InputError, match=f'--backup_multiply_adds={smallest - 1} .*at least {smallest} .*12, 10, 3'):
     make_backup(shape, 4, smallest - 1, convolutional)
+
+
+@pytest.mark.parametrize('name, image_shape', [
+    ('resnet20', (32, 32, 3)), ('resnet18', (32, 32, 3)), ('resnet18', (28, 28, 1)), ('resnet20', (13, 7, 2))])
+def test_multiply_adds_of_resnets_are_those_of_the_trace(name, image_shape):
+  model = make_model(name, image_shape, 10)
+  assert resnet_multiply_adds(model, image_shape) == traced_multiply_adds(model, image_shape)
+
+
+@pytest.mark.parametrize('share', [0.9, 0.5, 0.2, 0.05])
+def test_the_backup_of_a_resnet_is_the_widest_narrower_one_that_fits(share):
+  shape = (32, 32, 3)
+  base = make_model('resnet20', shape, 10)
+  budget = int(share * traced_multiply_adds(base, shape))
+  model = make_backup(shape, 10, budget, True, base)
+  assert isinstance(model, ResNet) and model.stages == base.stages and model.width < base.width
+  assert traced_multiply_adds(model, shape) <= budget < traced_multiply_adds(model.clone(width=model.width + 1), shape)
+
+
+def test_where_no_narrow_resnet_fits_the_backup_is_the_small_network():
+  shape = (32, 32, 3)
+  base = make_model('resnet20', shape, 10)
+  least = traced_multiply_adds(base.clone(width=NARROWEST), shape)
+  assert make_backup(shape, 10, least, True, base) == base.clone(width=NARROWEST)
+  assert isinstance(make_backup(shape, 10, least - 1, True, base), SmallCNN)
+  assert isinstance(make_backup(shape, 10, least, True, make_model('lenet5', shape, 10)), SmallCNN)
 
 
 def vgg11_parameters(channels, num_outputs):
