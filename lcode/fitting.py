@@ -1,7 +1,6 @@
 """Training from arrays: a code over a frozen model, or a base model; devices, loop and step put together."""
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -109,7 +108,10 @@ def fit(scheme: Scheme, base_variables, images, labels=None, *, validation: tupl
   no_classes = num_outputs == 1 or (loss == 'mse_base' and labels is None)
   criterion = 'loss' if no_classes else 'reconstruction_accuracy'
   if not parts:
-    params, epochs = _choose(scheme, params, lambda params: summarise(counts_of(params, model_state)), criterion), 0
+    counts_of_all = make_evaluator(
+        lambda axis: _over_decoders(train.make_code_objective(scheme, get_loss(loss), validated, axis)),
+        train.make_fetch(preprocess, False), split, base_variables, scheme.code.k, devices)
+    params, epochs = _choose(scheme, params, lambda params: counts_of_all(params, model_state), criterion), 0
   else:
     split = put(training, known['train'])
 
@@ -146,14 +148,31 @@ def _scenarios(scheme: Scheme, wanted, seed: int) -> tuple[Callable | None, np.n
   return sample, fixed
 
 
-def _choose(scheme: Scheme, params, figures_of: Callable, criterion: str):
+def _choose(scheme: Scheme, params, counts_of: Callable, criterion: str):
   """Of the candidates of each part, in all combinations, those that are best on the validation groups."""
   if not scheme.candidates:
     return params
   better = -1 if criterion == 'loss' else 1
-  options = [params | dict(zip(scheme.candidates, values)) for values in itertools.product(*scheme.candidates.values())]
-  values = [better * figures_of(option)[criterion] for option in options]
+  encoders, decoders = (scheme.candidates.get(part, [params[part]]) for part in ('encoder', 'decoder'))
+  together = np.arange(len(decoders)), jax.tree.map(lambda *values: np.stack(values), *decoders)
+  options, values = [], []
+  for encoder in encoders:
+    counts = jax.device_get(counts_of(params | {'encoder': encoder, 'decoder': together}))
+    for i, decoder in enumerate(decoders):
+      options.append(params | {'encoder': encoder, 'decoder': decoder})
+      values.append(better * summarise(jax.tree.map(lambda x: x[i], counts))[criterion])
   return options[int(np.argmax(np.nan_to_num(values, nan=-np.inf)))]
+
+
+def _over_decoders(objective: Callable) -> Callable:
+  """An objective of many decoders over the same answers: encoding and inference, which cost most, happen once."""
+
+  def over_decoders(params, *rest):
+    numbers, decoders = params['decoder']
+    return jax.vmap(lambda i: objective(
+        params | {'decoder': jax.tree.map(lambda x: jnp.asarray(x)[i], decoders)}, *rest))(numbers)
+
+  return over_decoders
 
 
 def _only(parts, tx, params):
