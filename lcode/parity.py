@@ -81,16 +81,18 @@ def from_apply(base_apply: Callable) -> ParityModel:
   return ParityModel(lambda key, x, num_outputs, base_variables: base_variables, apply)
 
 
-def students(module: nn.Module) -> ParityModel:
+def students(module: nn.Module, start: Callable | None = None) -> ParityModel:
   """One small network that answers all k queries of a bundle, each for itself; see `coders.bundle`.
 
   Args:
     module: x f32[b, *S] -> f32[b, C], of 1/k of F's work; each of the r parities gets its own variables.
+    start: (base_variables, fresh variables) -> the variables to start from; None for the fresh ones.
   """
   one = from_module(module)
 
   def init(key, x, num_outputs, base_variables):
-    return one.init(key, x.reshape(-1, *x.shape[2:]), num_outputs, base_variables)
+    variables = one.init(key, x.reshape(-1, *x.shape[2:]), num_outputs, base_variables)
+    return start(base_variables, variables) if start else variables
 
   def apply(variables, base_variables, x, train, axis_name):
     answers, others = one.apply(variables, base_variables, x.reshape(-1, *x.shape[2:]), train, axis_name)

@@ -85,7 +85,8 @@ def paper_suite() -> list[Row]:
 def best_suite() -> list[Row]:
   """lcode's own codes over every base model; three seeds at k = 2 and 5 over the small one.
 
-  Preimages where they cost no more than a published encoder does. Over ResNet-20 a third of the epochs, for processors' sake.
+  Preimages where they cost no more than a published encoder does. Over ResNet-20 a third of the epochs, so that
+  processors can.
   """
   models = [('mnist', 'mlp'), ('fashion_mnist', 'mlp'), ('cifar10', 'resnet20'), ('mnist', 'resnet18'),
             ('fashion_mnist', 'resnet18'), ('cifar10', 'resnet18')]

@@ -5,6 +5,7 @@ A code's workdir holds `config.json`, `base_model/` (F's variables, so that it s
 """
 
 import dataclasses
+import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from lcode.costs import extra_work, group_costs
 from lcode.errors import InputError
 from lcode.evaluate import evaluate, evaluate_wrong
 from lcode.models.backup import make_backup
-from lcode.models.student import make_student
+from lcode.models.student import make_student, start_from
 from lcode.progress import Progress
 from lcode.scheme import Scheme, make_scheme, parts_to_train
 
@@ -48,7 +49,8 @@ def build_scheme(config: CodeConfig, image_shape: tuple[int, ...], num_outputs: 
       'backup': lambda: parity.from_module(
           make_backup(image_shape, num_outputs, config.backup_multiply_adds, config.base_model in models.IMAGE_MODELS,
                       model), shared=True, at_frontend=True, per_query=True),
-      'students': lambda: parity.students(make_student(model, image_shape, config.k)),
+      'students': lambda: parity.students(student := make_student(model, image_shape, config.k),
+                                          functools.partial(start_from, model, student)),
       'default': parity.default_answer,
   }
   code = Code(config.k, config.r)

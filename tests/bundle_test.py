@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 import lcode
-from lcode import models, parity
+from lcode import models, parity, runs
 from lcode.bases import count_parameters
 from lcode.code import Code, every_scenario
+from lcode.configs import CodeConfig
 from lcode.costs import cost, extra_work, group_costs
 from lcode.errors import InputError
 from lcode.models.simple import MLP
-from lcode.models.student import make_student
+from lcode.models.student import make_student, start_from
 from lcode.scheme import make_scheme, stack_units
 
 SHAPE, C = (5, 4, 1), 3
@@ -43,6 +44,7 @@ def test_what_is_missing_is_the_mean_of_the_students_that_arrived(k, r, rng):
 
 @pytest.mark.parametrize('name, shape, k', [
     ('mlp', (28, 28, 1), 2), ('mlp', (28, 28, 1), 8), ('resnet20', (32, 32, 3), 4), ('resnet18', (28, 28, 1), 2),
+    ('resnet20', (32, 32, 3), 2), ('resnet20', (32, 32, 3), 3),
     ('vgg11', (32, 32, 3), 3), ('lenet5', (28, 28, 1), 2), ('lenet5', (32, 32, 3), 3)])
 def test_k_students_cost_no_more_than_one_inference(name, shape, k):
   def flops(model, count):
@@ -54,6 +56,44 @@ def test_k_students_cost_no_more_than_one_inference(name, shape, k):
   student = make_student(base, shape, k)
   share = flops(student, k) / flops(base, 1)
   assert 0.6 < share <= 1.05  # what does not shrink with the square is left: 3 % at most
+
+
+def without_effect(block):
+  """A residual block whose second batch norm is nothing: relu(x + 0) = x, since x is what a ReLU gave."""
+  return block | {'BatchNorm_1': jax.tree.map(jnp.zeros_like, block['BatchNorm_1'])}
+
+
+def test_a_student_starts_as_f_without_the_blocks_it_leaves_out(rng):
+  x = rng.normal(size=(3, 8, 8, 2)).astype('f4')
+  base = models.make_model('resnet20', (8, 8, 2), 5)
+  variables = jax.tree.map(lambda a: jnp.asarray(np.abs(rng.normal(1, 0.2, a.shape)), 'f4') * a + 0.01 * (a == 0),
+                           base.init(jax.random.key(0), x))
+  student = make_student(base, (8, 8, 2), 2)
+  assert student.width == base.width and sum(student.stages) < sum(base.stages)
+  fresh = student.init(jax.random.key(1), x)
+  got = start_from(base, student, variables, fresh)
+  assert jax.tree.map(jnp.shape, got) == jax.tree.map(jnp.shape, fresh)
+  params, number = dict(variables['params']), 0
+  for blocks, kept in zip(base.stages, student.stages):
+    for i in range(blocks):
+      if i >= kept:
+        params[f'BasicBlock_{number}'] = without_effect(params[f'BasicBlock_{number}'])
+      number += 1
+  params['Dense_0'] = jax.tree.map(jnp.add, params['Dense_0'], fresh['params']['Dense_0'])
+  expected = base.apply({**variables, 'params': params}, x)
+  np.testing.assert_allclose(student.apply(got, x), expected, rtol=1e-4, atol=1e-4)
+  assert np.abs(expected - base.apply({**variables, 'params': variables['params'] | {'Dense_0': params['Dense_0']}},
+                                      x)).max() > 1e-2
+
+
+def test_students_that_start_from_f_differ_from_parity_to_parity(rng):
+  x = rng.normal(size=(2, 8, 8, 2)).astype('f4')
+  scheme = runs.build_scheme(CodeConfig('cifar10', 'resnet20', 2, 2, 'bundle', 'bundle', 'students').resolved(),
+                             (8, 8, 2), 5)
+  variables = models.make_model('resnet20', (8, 8, 2), 5).init(jax.random.key(0), x)
+  own = scheme.init(jax.random.key(1), x, 5, variables)[0]['parity_model']
+  np.testing.assert_array_equal(own['0']['Conv_0']['kernel'], variables['params']['Conv_0']['kernel'])
+  assert np.abs(own['0']['Dense_0']['kernel'] - own['1']['Dense_0']['kernel']).max() > 0.01
 
 
 def test_a_share_that_cannot_be_is_a_sentence():

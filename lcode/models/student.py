@@ -1,11 +1,15 @@
-"""Students: F's architecture made narrower, so that k of them together cost about what one inference by F costs."""
+"""Students: F's architecture with fewer blocks or narrower, so that k of them together cost about what F does."""
 
+import itertools
 import math
+from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 from lcode.errors import InputError
-from lcode.models.backup import make_backup
+from lcode.models.backup import make_backup, resnet_multiply_adds
 from lcode.models.lenet import LeNet5
 from lcode.models.resnet import ResNet
 from lcode.models.simple import MLP
@@ -15,8 +19,9 @@ from lcode.models.vgg import VGG
 def make_student(model: nn.Module, image_shape: tuple[int, ...], share: int) -> nn.Module:
   """A network of about 1/share of the base model's multiply-adds for one query.
 
-  Channels shrink by the square root of `share`, since a convolution's work grows with their square. LeNet-5 has another
-  small network for a student.
+  A ResNet leaves out residual blocks, as long as each stage keeps its first: what is kept starts from F's weights
+  (`start_from`), and full channels are faster than narrow ones of the same work. Else channels shrink by the square
+  root of `share`, since a convolution's work grows with their square. LeNet-5 has another small network for a student.
 
   Raises:
     InputError: if the base model has no narrower form (logistic regression), or none so narrow.
@@ -29,6 +34,8 @@ def make_student(model: nn.Module, image_shape: tuple[int, ...], share: int) -> 
       hidden = tuple(max(width * other // model.hidden[0], 1) for other in model.hidden)
       if _dense_multiply_adds(pixels, *hidden, model.num_outputs) <= budget:
         return model.clone(hidden=hidden)
+  if isinstance(model, ResNet) and (shallower := _shallower(model, image_shape, share)):
+    return shallower
   if isinstance(model, ResNet) and model.width * scale >= 1:
     return model.clone(width=int(model.width * scale))
   if isinstance(model, VGG) and min(filter(None, model.channels)) * scale >= 1:
@@ -38,6 +45,31 @@ def make_student(model: nn.Module, image_shape: tuple[int, ...], share: int) -> 
                        True)
   raise InputError(f'--parity_model=students with k={share}: a {type(model).__name__} has no form of 1/{share} of its '
                    'work; use fewer queries a group, or --parity_model=from_base.')
+
+
+def _shallower(model: ResNet, image_shape, share: int) -> ResNet | None:
+  """The ResNet with the most of the base model's blocks, each stage keeping its first, within its share; or None."""
+  budget = resnet_multiply_adds(model, image_shape) / share
+  options = [model.clone(stages=stages) for stages in itertools.product(*(range(1, n + 1) for n in model.stages))]
+  fitting = [option for option in options if resnet_multiply_adds(option, image_shape) <= budget]
+  return max(fitting, key=lambda option: resnet_multiply_adds(option, image_shape), default=None)
+
+
+def start_from(model: nn.Module, student: nn.Module, base_variables, fresh) -> Any:
+  """A student's first variables: the base model's in the layers that it keeps whole, else its own fresh ones.
+
+  The last layer is the sum of both: the students of several parities would be one and the same otherwise.
+  """
+  if not (isinstance(model, ResNet) and isinstance(student, ResNet) and student.width == model.width):
+    return fresh
+  kept, first = {}, 0
+  for blocks, all_blocks in zip(student.stages, model.stages):
+    kept |= {f'BasicBlock_{len(kept) + i}': f'BasicBlock_{first + i}' for i in range(blocks)}
+    first += all_blocks
+  variables = {kind: {name: base_variables[kind][kept.get(name, name)] for name in tree}
+               for kind, tree in fresh.items()}
+  variables['params']['Dense_0'] = jax.tree.map(jnp.add, variables['params']['Dense_0'], fresh['params']['Dense_0'])
+  return variables
 
 
 def _dense_multiply_adds(*sizes: int) -> int:
