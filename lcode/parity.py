@@ -44,18 +44,23 @@ def base_itself(base_apply: Callable) -> ParityModel:
   return ParityModel(lambda *_: {}, apply, shared=True)
 
 
-def from_module(module: nn.Module, start_from_base: bool = False, **kind) -> ParityModel:
+def from_module(module: nn.Module, start_from_base: bool = False, start: Callable | None = None,
+                **kind) -> ParityModel:
   """A Flax module, called as the base models are: (x f32[b, *S], train=...) -> f32[b, C], or without `train`.
 
   Args:
     module: of F's architecture where it starts from F.
     start_from_base: start from F's variables instead of fresh ones.
+    start: (base_variables, fresh variables) -> what to start from instead, where F's own do not fit.
     **kind: `shared`, `at_frontend`, `per_query` of `ParityModel`.
   """
 
   def init(key, x, num_outputs, base_variables):
     del num_outputs
-    return base_variables if start_from_base else module.init(key, x)
+    if start_from_base:
+      return base_variables
+    fresh = module.init(key, x)
+    return start(base_variables, fresh) if start else fresh
 
   takes_train = 'train' in inspect.signature(type(module).__call__).parameters
 
@@ -86,13 +91,12 @@ def students(module: nn.Module, start: Callable | None = None) -> ParityModel:
 
   Args:
     module: x f32[b, *S] -> f32[b, C], of 1/k of F's work; each of the r parities gets its own variables.
-    start: (base_variables, fresh variables) -> the variables to start from; None for the fresh ones.
+    start: see `from_module`.
   """
-  one = from_module(module)
+  one = from_module(module, start=start)
 
   def init(key, x, num_outputs, base_variables):
-    variables = one.init(key, x.reshape(-1, *x.shape[2:]), num_outputs, base_variables)
-    return start(base_variables, variables) if start else variables
+    return one.init(key, x.reshape(-1, *x.shape[2:]), num_outputs, base_variables)
 
   def apply(variables, base_variables, x, train, axis_name):
     answers, others = one.apply(variables, base_variables, x.reshape(-1, *x.shape[2:]), train, axis_name)

@@ -13,6 +13,7 @@ from lcode.code import Code, every_scenario
 from lcode.configs import CodeConfig
 from lcode.costs import cost, extra_work, group_costs
 from lcode.errors import InputError
+from lcode.models.resnet import resnet_multiply_adds
 from lcode.models.simple import MLP
 from lcode.models.student import make_student, start_from
 from lcode.scheme import make_scheme, stack_units
@@ -84,6 +85,18 @@ def test_a_student_starts_as_f_without_the_blocks_it_leaves_out(rng):
   np.testing.assert_allclose(student.apply(got, x), expected, rtol=1e-4, atol=1e-4)
   assert np.abs(expected - base.apply({**variables, 'params': variables['params'] | {'Dense_0': params['Dense_0']}},
                                       x)).max() > 1e-2
+
+
+def test_a_backup_starts_from_f_as_a_student_does(rng):
+  x = rng.normal(size=(1, 8, 8, 2)).astype('f4')
+  base = models.make_model('resnet20', (8, 8, 2), 5)
+  config = CodeConfig('cifar10', 'resnet20', 1, 1, 'replication', 'replication', 'backup',
+                      backup_multiply_adds=resnet_multiply_adds(base, (8, 8, 2)) // 2).resolved()
+  variables = base.init(jax.random.key(0), x)
+  params, state = runs.build_scheme(config, (8, 8, 2), 5).init(jax.random.key(1), x, 5, variables)
+  own = params['parity_model']['0']
+  assert len(own) < len(variables['params']) and set(state['0']) == {'batch_stats'}
+  np.testing.assert_array_equal(own['Conv_0']['kernel'], variables['params']['Conv_0']['kernel'])
 
 
 def test_students_that_start_from_f_differ_from_parity_to_parity(rng):

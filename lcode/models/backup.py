@@ -7,11 +7,11 @@ import flax.linen as nn
 import numpy as np
 
 from lcode.errors import InputError
-from lcode.models.resnet import ResNet
+from lcode.models.resnet import ResNet, resnet_multiply_adds, shallower
 from lcode.models.simple import MLP
 
 STAGES = (1, 2, 4)  # channels of the strided convolutions, in multiples of the width
-NARROWEST = 3  # channels of a ResNet's first stage; with fewer the small CNN of the same work knows more
+NARROWEST = 3  # channels of a ResNet's first stage; below, a backup is the small CNN (a choice, not measured)
 
 
 class SmallCNN(nn.Module):
@@ -45,22 +45,6 @@ def cnn_multiply_adds(image_shape, num_outputs: int, width: int) -> int:
   return total + channels * num_outputs
 
 
-def resnet_multiply_adds(model: ResNet, image_shape) -> int:
-  """Multiply-adds of a ResNet for one query."""
-  height, wide, channels = image_shape
-  total = height * wide * 9 * channels * model.width
-  channels = model.width
-  for stage, blocks in enumerate(model.stages):
-    new = model.width * 2**stage
-    for block in range(blocks):
-      if stage > 0 and block == 0:  # strided, with a projection for a shortcut
-        height, wide = -(-height // 2), -(-wide // 2)
-        total += height * wide * channels * new
-      total += height * wide * 9 * (channels + new) * new
-      channels = new
-  return total + channels * model.num_outputs
-
-
 def make_backup(image_shape, num_outputs: int, multiply_adds: int, convolutional: bool,
                 base: nn.Module | None = None) -> nn.Module:
   """The widest backup of at most `multiply_adds` a query: dense, or convolutional where F and the queries are.
@@ -70,13 +54,16 @@ def make_backup(image_shape, num_outputs: int, multiply_adds: int, convolutional
     num_outputs: C.
     multiply_adds: the budget.
     convolutional: whether F is.
-    base: F; of a ResNet the backup is a narrower one, down to `NARROWEST` channels.
+    base: F; the backup of a ResNet is a student's kind of network, F with fewer blocks or, where none fits, narrower
+      down to `NARROWEST` channels.
 
   Raises:
     InputError: if not even a width of 1 fits.
   """
   convolutional = convolutional and len(image_shape) == 3
   if isinstance(base, ResNet) and convolutional:
+    if found := shallower(base, image_shape, multiply_adds):
+      return found
     for width in range(base.width, NARROWEST - 1, -1):
       if resnet_multiply_adds(narrower := base.clone(width=width), image_shape) <= multiply_adds:
         return narrower

@@ -3,6 +3,7 @@
 Following "Learning a Code", images smaller than 32x32 leave out the last, 512-channel stage.
 """
 
+import itertools
 from functools import partial
 
 import flax.linen as nn
@@ -48,3 +49,26 @@ class ResNet(nn.Module):
       for block in range(blocks):
         x = BasicBlock(self.width * 2**stage, 2 if stage > 0 and block == 0 else 1, norm)(x)
     return nn.Dense(self.num_outputs)(jnp.mean(x, axis=(1, 2)))
+
+
+def resnet_multiply_adds(model: ResNet, image_shape) -> int:
+  """Multiply-adds of a ResNet for one query."""
+  height, wide, channels = image_shape
+  total = height * wide * 9 * channels * model.width
+  channels = model.width
+  for stage, blocks in enumerate(model.stages):
+    new = model.width * 2**stage
+    for block in range(blocks):
+      if stage > 0 and block == 0:  # strided, with a projection for a shortcut
+        height, wide = -(-height // 2), -(-wide // 2)
+        total += height * wide * channels * new
+      total += height * wide * 9 * (channels + new) * new
+      channels = new
+  return total + channels * model.num_outputs
+
+
+def shallower(model: ResNet, image_shape, multiply_adds: float) -> ResNet | None:
+  """The ResNet with the most of the model's blocks within the budget, each stage keeping its first; None if none is."""
+  options = [model.clone(stages=stages) for stages in itertools.product(*(range(1, n + 1) for n in model.stages))]
+  fitting = [option for option in options if resnet_multiply_adds(option, image_shape) <= multiply_adds]
+  return max(fitting, key=lambda option: resnet_multiply_adds(option, image_shape), default=None)

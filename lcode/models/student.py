@@ -1,6 +1,5 @@
 """Students: F's architecture with fewer blocks or narrower, so that k of them together cost about what F does."""
 
-import itertools
 import math
 from typing import Any
 
@@ -9,9 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from lcode.errors import InputError
-from lcode.models.backup import make_backup, resnet_multiply_adds
+from lcode.models.backup import make_backup
 from lcode.models.lenet import LeNet5
-from lcode.models.resnet import ResNet
+from lcode.models.resnet import ResNet, resnet_multiply_adds, shallower
 from lcode.models.simple import MLP
 from lcode.models.vgg import VGG
 
@@ -34,10 +33,11 @@ def make_student(model: nn.Module, image_shape: tuple[int, ...], share: int) -> 
       hidden = tuple(max(width * other // model.hidden[0], 1) for other in model.hidden)
       if _dense_multiply_adds(pixels, *hidden, model.num_outputs) <= budget:
         return model.clone(hidden=hidden)
-  if isinstance(model, ResNet) and (shallower := _shallower(model, image_shape, share)):
-    return shallower
-  if isinstance(model, ResNet) and model.width * scale >= 1:
-    return model.clone(width=int(model.width * scale))
+  if isinstance(model, ResNet):
+    if found := shallower(model, image_shape, resnet_multiply_adds(model, image_shape) / share):
+      return found
+    if model.width * scale >= 1:
+      return model.clone(width=int(model.width * scale))
   if isinstance(model, VGG) and min(filter(None, model.channels)) * scale >= 1:
     return model.clone(channels=tuple(channels and int(channels * scale) for channels in model.channels))
   if isinstance(model, LeNet5):
@@ -47,16 +47,8 @@ def make_student(model: nn.Module, image_shape: tuple[int, ...], share: int) -> 
                    'work; use fewer queries a group, or --parity_model=from_base.')
 
 
-def _shallower(model: ResNet, image_shape, share: int) -> ResNet | None:
-  """The ResNet with the most of the base model's blocks, each stage keeping its first, within its share; or None."""
-  budget = resnet_multiply_adds(model, image_shape) / share
-  options = [model.clone(stages=stages) for stages in itertools.product(*(range(1, n + 1) for n in model.stages))]
-  fitting = [option for option in options if resnet_multiply_adds(option, image_shape) <= budget]
-  return max(fitting, key=lambda option: resnet_multiply_adds(option, image_shape), default=None)
-
-
 def start_from(model: nn.Module, student: nn.Module, base_variables, fresh) -> Any:
-  """A student's first variables: the base model's in the layers that it keeps whole, else its own fresh ones.
+  """First variables of a student or backup: the base model's where it keeps its layers whole, else its own fresh ones.
 
   The last layer is the sum of both: the students of several parities would be one and the same otherwise.
   """
