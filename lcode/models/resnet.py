@@ -1,6 +1,6 @@
-"""ResNet-18 for small images (He et al., arXiv:1512.03385, with the 3x3 stem used for CIFAR-10).
+"""ResNets for small images (He et al., arXiv:1512.03385, with the 3x3 stem used for CIFAR-10), and shallower ones.
 
-Following "Learning a Code", images smaller than 32x32 leave out the last, 512-channel stage.
+Following "Learning a Code", ResNet-18 leaves out its last, 512-channel stage for images smaller than 32x32.
 """
 
 import itertools
