@@ -13,7 +13,7 @@ from lcode.code import Code, every_scenario
 from lcode.configs import CodeConfig
 from lcode.costs import cost, extra_work, group_costs
 from lcode.errors import InputError
-from lcode.models.resnet import resnet_multiply_adds
+from lcode.models.resnet import part_of, resnet_multiply_adds
 from lcode.models.simple import MLP
 from lcode.models.student import make_student, start_from
 from lcode.scheme import make_scheme, stack_units
@@ -87,6 +87,37 @@ def test_a_student_starts_as_f_without_the_blocks_it_leaves_out(rng):
                                       x)).max() > 1e-2
 
 
+def test_a_narrower_student_starts_from_the_channels_that_f_reads(rng):
+  """An F of which only some channels are read is the same function as what is made of those alone."""
+  x = rng.normal(size=(3, 8, 8, 2)).astype('f4')
+  base = models.ResNet(5, (1, 2, 1), 6)
+  variables = jax.tree.map(lambda a: jnp.asarray(0.1 + np.abs(rng.normal(0, 0.3, a.shape)), 'f4'),
+                           jax.eval_shape(base.init, jax.random.key(0), x))
+  params = variables['params']
+  shared = [np.sort(rng.permutation(6 * 2**stage)[:4 * 2**stage]) for stage in range(3)]
+
+  def silence(tree, name, read):
+    kernel = np.asarray(tree[name]['kernel'])
+    tree[name]['kernel'] = jnp.asarray(kernel * np.isin(np.arange(kernel.shape[-2]), read)[:, None], 'f4')
+
+  for block, stage, before in [(0, 0, 0), (1, 1, 0), (2, 1, 1), (3, 2, 1)]:
+    tree = params[f'BasicBlock_{block}']
+    for name in {'Conv_0', 'Conv_2'} & set(tree):
+      silence(tree, name, shared[before])
+    silence(tree, 'Conv_1', rng.permutation(6 * 2**stage)[:4 * 2**stage])
+  silence(params, 'Dense_0', shared[2])
+  student = base.clone(width=4)
+  fresh = jax.eval_shape(student.init, jax.random.key(1), x)
+  got = part_of(base, student, variables)
+  assert jax.tree.map(jnp.shape, got) == jax.tree.map(jnp.shape, fresh)
+  expected = jax.jit(base.apply)(variables, x)
+  np.testing.assert_allclose(jax.jit(student.apply)(got, x), expected, rtol=1e-4, atol=1e-4)
+  assert np.ptp(expected) > 1e-2
+  fewer = part_of(base, base.clone(width=4, stages=(1, 1, 1)), variables)
+  np.testing.assert_array_equal(fewer['params']['BasicBlock_2']['Conv_2']['kernel'],
+                                got['params']['BasicBlock_3']['Conv_2']['kernel'])
+
+
 def test_a_backup_starts_from_f_as_a_student_does(rng):
   x = rng.normal(size=(1, 8, 8, 2)).astype('f4')
   base = models.make_model('resnet20', (8, 8, 2), 5)
@@ -110,7 +141,7 @@ def test_students_that_start_from_f_differ_from_parity_to_parity(rng):
 
 
 def test_a_share_that_cannot_be_is_a_sentence():
-  for name, k, said in [('logistic', 2, 'Logistic'), ('resnet20', 300, 'ResNet'), ('mlp', 2000, 'MLP')]:
+  for name, k, said in [('logistic', 2, 'Logistic'), ('resnet20', 1000, 'ResNet'), ('mlp', 2000, 'MLP')]:
     with pytest.raises(InputError, match=f'k={k}.*{said}'):
       make_student(models.make_model(name, (28, 28, 1), 10), (28, 28, 1), k)
 

@@ -7,7 +7,7 @@ import flax.linen as nn
 import numpy as np
 
 from lcode.errors import InputError
-from lcode.models.resnet import ResNet, resnet_multiply_adds, shallower
+from lcode.models.resnet import ResNet, smaller
 from lcode.models.simple import MLP
 
 STAGES = (1, 2, 4)  # channels of the strided convolutions, in multiples of the width
@@ -54,19 +54,16 @@ def make_backup(image_shape, num_outputs: int, multiply_adds: int, convolutional
     num_outputs: C.
     multiply_adds: the budget.
     convolutional: whether F is.
-    base: F; the backup of a ResNet is a student's kind of network, F with fewer blocks or, where none fits, narrower
-      down to `NARROWEST` channels.
+    base: F; the backup of a ResNet is a student's kind of network, F with fewer blocks and, where one a stage is too
+      much, narrower down to `NARROWEST` channels.
 
   Raises:
     InputError: if not even a width of 1 fits.
   """
   convolutional = convolutional and len(image_shape) == 3
   if isinstance(base, ResNet) and convolutional:
-    if found := shallower(base, image_shape, multiply_adds):
+    if found := smaller(base, image_shape, multiply_adds, NARROWEST):
       return found
-    for width in range(base.width, NARROWEST - 1, -1):
-      if resnet_multiply_adds(narrower := base.clone(width=width), image_shape) <= multiply_adds:
-        return narrower
   count = cnn_multiply_adds if convolutional else mlp_multiply_adds
   if count(image_shape, num_outputs, 1) > multiply_adds:
     raise InputError(f'--backup_multiply_adds={multiply_adds} is too small for any backup: it must be at least '

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from lcode.errors import InputError
 from lcode.models.backup import make_backup
 from lcode.models.lenet import LeNet5
-from lcode.models.resnet import ResNet, resnet_multiply_adds, shallower
+from lcode.models.resnet import ResNet, part_of, resnet_multiply_adds, smaller
 from lcode.models.simple import MLP
 from lcode.models.vgg import VGG
 
@@ -18,9 +18,9 @@ from lcode.models.vgg import VGG
 def make_student(model: nn.Module, image_shape: tuple[int, ...], share: int) -> nn.Module:
   """A network of about 1/share of the base model's multiply-adds for one query.
 
-  A ResNet leaves out residual blocks, as long as each stage keeps its first: what is kept starts from F's weights
-  (`start_from`), and full channels are faster than narrow ones of the same work. Else channels shrink by the square
-  root of `share`, since a convolution's work grows with their square. LeNet-5 has another small network for a student.
+  A ResNet leaves out residual blocks, and channels where one block a stage is still too much; what is kept starts from
+  F's weights (`start_from`). VGG's channels shrink by the square root of `share`, since a convolution's work grows with
+  their square. LeNet-5 has another small network for a student.
 
   Raises:
     InputError: if the base model has no narrower form (logistic regression), or none so narrow.
@@ -34,10 +34,8 @@ def make_student(model: nn.Module, image_shape: tuple[int, ...], share: int) -> 
       if _dense_multiply_adds(pixels, *hidden, model.num_outputs) <= budget:
         return model.clone(hidden=hidden)
   if isinstance(model, ResNet):
-    if found := shallower(model, image_shape, resnet_multiply_adds(model, image_shape) / share):
+    if found := smaller(model, image_shape, resnet_multiply_adds(model, image_shape) / share):
       return found
-    if model.width * scale >= 1:
-      return model.clone(width=int(model.width * scale))
   if isinstance(model, VGG) and min(filter(None, model.channels)) * scale >= 1:
     return model.clone(channels=tuple(channels and int(channels * scale) for channels in model.channels))
   if isinstance(model, LeNet5):
@@ -48,18 +46,13 @@ def make_student(model: nn.Module, image_shape: tuple[int, ...], share: int) -> 
 
 
 def start_from(model: nn.Module, student: nn.Module, base_variables, fresh) -> Any:
-  """First variables of a student or backup: the base model's where it keeps its layers whole, else its own fresh ones.
+  """First variables of a student or backup: what it has of a ResNet's, else its own fresh ones.
 
   The last layer is the sum of both: the students of several parities would be one and the same otherwise.
   """
-  if not (isinstance(model, ResNet) and isinstance(student, ResNet) and student.width == model.width):
+  if not (isinstance(model, ResNet) and isinstance(student, ResNet)):
     return fresh
-  kept, first = {}, 0
-  for blocks, all_blocks in zip(student.stages, model.stages):
-    kept |= {f'BasicBlock_{len(kept) + i}': f'BasicBlock_{first + i}' for i in range(blocks)}
-    first += all_blocks
-  variables = {kind: {name: base_variables[kind][kept.get(name, name)] for name in tree}
-               for kind, tree in fresh.items()}
+  variables = part_of(model, student, base_variables)
   variables['params']['Dense_0'] = jax.tree.map(jnp.add, variables['params']['Dense_0'], fresh['params']['Dense_0'])
   return variables
 
