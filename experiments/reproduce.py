@@ -9,7 +9,7 @@ with cost, seeds and hardware; and a picture for each base model, of the drop ag
 --beside (records of experiments.compare) has over the same base model. DIR holds TFDS directories, or arrays that
 experiments.prepare_data exported.
 
-The Base-MLP rows of `best` take half an hour on two cores. ResNet-18 wants an accelerator.
+The Base-MLP rows of `best` take three quarters of an hour on two cores. ResNet-18 wants an accelerator.
 """
 
 import dataclasses

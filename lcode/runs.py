@@ -47,8 +47,7 @@ def build_scheme(config: CodeConfig, image_shape: tuple[int, ...], num_outputs: 
       'from_base': lambda: parity.from_module(model, start_from_base=True),
       'from_scratch': lambda: parity.from_module(model),
       'backup': lambda: parity.from_module(
-          small := make_backup(image_shape, num_outputs, config.backup_multiply_adds,
-                               config.base_model in models.IMAGE_MODELS, model),
+          small := make_backup(image_shape, num_outputs, config.backup_multiply_adds, model),
           start=functools.partial(start_from, model, small), shared=True, at_frontend=True, per_query=True),
       'students': lambda: parity.students(small := make_student(model, image_shape, config.k),
                                           functools.partial(start_from, model, small)),

@@ -8,10 +8,9 @@ import pytest
 
 from lcode.errors import InputError
 from lcode.models import make_model
-from lcode.models.backup import NARROWEST, SmallCNN, cnn_multiply_adds, make_backup, mlp_multiply_adds
+from lcode.models.backup import HIDDEN_A_CHANNEL, NARROWEST, SmallCNN, cnn_multiply_adds, make_backup, mlp_multiply_adds
 from lcode.models.resnet import ResNet, resnet_multiply_adds
-
-COUNTS = {False: mlp_multiply_adds, True: cnn_multiply_adds}
+from lcode.models.simple import MLP
 
 
 def variables(model, image_shape):
@@ -34,52 +33,59 @@ def traced_multiply_adds(model, image_shape):
   return total
 
 
-@pytest.mark.parametrize('image_shape, convolutional, width', [
-    ((28, 28, 1), False, 16), ((5, 3), False, 1), ((7,), False, 33), ((28, 28, 1), True, 1), ((32, 32, 3), True, 8),
-    ((9, 7, 2), True, 5)])
-def test_multiply_adds_are_those_of_the_trace(image_shape, convolutional, width):
-  count = COUNTS[convolutional](image_shape, 10, width)
-  model = make_backup(image_shape, 10, count, convolutional)
-  assert (model.width if convolutional else model.hidden[0]) == width
+@pytest.mark.parametrize('image_shape, model', [
+    ((28, 28, 1), MLP(10, (16, 8))), ((5, 3), MLP(10, (1, 1))), ((7,), MLP(10, (33, 16))),
+    ((28, 28, 1), SmallCNN(10, 1, 2)), ((32, 32, 3), SmallCNN(10, 8, 9)), ((9, 17, 2), SmallCNN(10, 5, 3)),
+    ((65, 30, 3), SmallCNN(10, 2, 7))])
+def test_multiply_adds_are_those_of_the_trace(image_shape, model):
+  if isinstance(model, MLP):
+    count = mlp_multiply_adds(image_shape, 10, model.hidden[0])
+  else:
+    count = cnn_multiply_adds(image_shape, 10, model.width, model.hidden)
   assert traced_multiply_adds(model, image_shape) == count
 
 
-@pytest.mark.parametrize('image_shape, convolutional, least', [
-    ((28, 28, 1), False, 0.99), ((64, 64, 3), True, 0.94)])
-def test_multiply_adds_are_half_of_what_xla_counts(image_shape, convolutional, least):
+@pytest.mark.parametrize('image_shape, model, least', [
+    ((28, 28, 1), MLP(10, (16, 8)), 0.99), ((64, 64, 3), SmallCNN(10, 16, 64), 0.94)])
+def test_multiply_adds_are_half_of_what_xla_counts(image_shape, model, least):
   """XLA adds biases and ReLU to them, and leaves out the products with padding."""
-  count = COUNTS[convolutional](image_shape, 10, 16)
-  model = make_backup(image_shape, 10, count, convolutional)
   shapes = variables(model, image_shape), jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
   cost = jax.jit(lambda v, x: model.apply(v, x)).lower(*shapes).compile().cost_analysis()
-  assert least < cost['flops'] / 2 / count < 1.02
+  assert least < cost['flops'] / 2 / traced_multiply_adds(model, image_shape) < 1.02
 
 
-@pytest.mark.parametrize('convolutional', [False, True])
-@pytest.mark.parametrize('budget', [13_000, 26_000, 1_000_000])
-def test_the_widest_backup_that_fits(budget, convolutional):
-  shape, num_outputs = (28, 28, 1), 10
-  model = make_backup(shape, num_outputs, budget, convolutional)
-  assert model.num_outputs == num_outputs
-  assert traced_multiply_adds(model, shape) <= budget
-  if convolutional:
-    wider = SmallCNN(num_outputs, model.width + 1)
-  else:
-    width = model.hidden[0]
-    assert model.hidden[1] == width // 2
-    wider = model.clone(hidden=(width + 1, (width + 1) // 2))
-  assert traced_multiply_adds(wider, shape) > budget
+@pytest.mark.parametrize('image_shape', [(28, 28, 1), (16, 19, 3), (33, 40, 2)])
+@pytest.mark.parametrize('budget', [9_000, 89_055, 1_000_000])
+def test_the_small_network_over_images_by_brute_force(image_shape, budget):
+  fitting = []
+  for width in range(1, 60):
+    for hidden in range(HIDDEN_A_CHANNEL * (width - 1) or 1, 8000):
+      if cnn_multiply_adds(image_shape, 10, width, hidden) > budget:
+        break
+      fitting.append((width, hidden))
+  model = make_backup(image_shape, 10, budget)
+  assert (model.width, model.hidden) == max(fitting) if fitting else isinstance(model, MLP)
 
 
-@pytest.mark.parametrize('convolutional', [False, True])
-def test_a_budget_is_met_to_the_last_multiply_add(convolutional):
-  shape = (12, 10, 3)
-  smallest = traced_multiply_adds(make_backup(shape, 4, 10_000, convolutional).clone(
-      **{'width': 1} if convolutional else {'hidden': (1, 1)}), shape)
-  model = make_backup(shape, 4, smallest, convolutional)
-  assert (model.width if convolutional else model.hidden[0]) == 1
-  with pytest.raises(InputError, match=f'--backup_multiply_adds={smallest - 1} .*at least {smallest} .*12, 10, 3'):
-    make_backup(shape, 4, smallest - 1, convolutional)
+@pytest.mark.parametrize('image_shape', [(28, 28), (15, 28, 1), (40,)])
+@pytest.mark.parametrize('budget', [3000, 89_055])
+def test_over_other_queries_the_small_network_is_the_widest_dense_one(image_shape, budget):
+  model = make_backup(image_shape, 10, budget)
+  width, half = model.hidden
+  assert half == width // 2
+  wider = MLP(10, (width + 1, (width + 1) // 2))
+  assert traced_multiply_adds(model, image_shape) <= budget < traced_multiply_adds(wider, image_shape)
+
+
+def test_a_budget_is_met_to_the_last_multiply_add():
+  shape = (16, 20, 3)
+  smallest = traced_multiply_adds(MLP(4, (1, 1)), shape)
+  assert make_backup(shape, 4, smallest) == MLP(4, (1, 1))
+  with pytest.raises(InputError, match=f'--backup_multiply_adds={smallest - 1} .*at least {smallest} .*16, 20, 3'):
+    make_backup(shape, 4, smallest - 1)
+  convolutional = traced_multiply_adds(SmallCNN(4, 1, 1), shape)
+  assert make_backup(shape, 4, convolutional) == SmallCNN(4, 1, 1)
+  assert isinstance(make_backup(shape, 4, convolutional - 1), MLP)
 
 
 @pytest.mark.parametrize('name, image_shape', [
@@ -94,7 +100,7 @@ def test_the_backup_of_a_resnet_is_the_widest_of_one_block_a_stage_that_fits(sha
   shape = (32, 32, 3)
   base = make_model('resnet20', shape, 10)
   budget = int(share * traced_multiply_adds(base, shape))
-  model = make_backup(shape, 10, budget, True, base)
+  model = make_backup(shape, 10, budget, base)
   assert isinstance(model, ResNet) and model.stages == (1, 1, 1) and model.width < base.width
   assert traced_multiply_adds(model, shape) <= budget < traced_multiply_adds(model.clone(width=model.width + 1), shape)
 
@@ -104,7 +110,7 @@ def test_the_backup_of_a_resnet_keeps_as_many_blocks_as_fit(share):
   shape = (32, 32, 3)
   base = make_model('resnet20', shape, 10)
   budget = int(share * traced_multiply_adds(base, shape))
-  model = make_backup(shape, 10, budget, True, base)
+  model = make_backup(shape, 10, budget, base)
   assert model == base if share == 1 else sum(model.stages) < sum(base.stages)
   assert model.width == base.width and min(model.stages) >= 1
   assert traced_multiply_adds(model, shape) <= budget
@@ -118,9 +124,9 @@ def test_where_no_narrow_resnet_fits_the_backup_is_the_small_network():
   base = make_model('resnet20', shape, 10)
   narrowest = base.clone(stages=(1, 1, 1), width=NARROWEST)
   least = traced_multiply_adds(narrowest, shape)
-  assert make_backup(shape, 10, least, True, base) == narrowest
-  assert isinstance(make_backup(shape, 10, least - 1, True, base), SmallCNN)
-  assert isinstance(make_backup(shape, 10, least, True, make_model('lenet5', shape, 10)), SmallCNN)
+  assert make_backup(shape, 10, least, base) == narrowest
+  assert isinstance(make_backup(shape, 10, least - 1, base), SmallCNN)
+  assert isinstance(make_backup(shape, 10, least, make_model('lenet5', shape, 10)), SmallCNN)
 
 
 def vgg11_parameters(channels, num_outputs):

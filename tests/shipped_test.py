@@ -23,7 +23,7 @@ def test_it_is_what_its_name_says_and_undamaged(path):
                           jax.random.key(0))
   params, _ = checkpoint.Store(path / 'checkpoints').load_best(runs.zeros_like(shapes)).variables
   leaves = jax.tree.leaves(params['parity_model'])  # restored, against the SHA-256 of every file
-  assert all(np.isfinite(leaf).all() and np.abs(leaf).max() > 0 for leaf in leaves) and len(leaves) == 6 * config.r
+  assert all(np.isfinite(leaf).all() and np.abs(leaf).max() > 0 for leaf in leaves) and len(leaves) == 8 * config.r
 
 
 def test_all_of_them_are_small():

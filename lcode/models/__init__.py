@@ -38,7 +38,6 @@ MODELS = {
     'resnet20': _resnet20,
 }
 AFFINE = ('logistic',)                           # F(sum of weights that add up to 1) is the same sum of F
-IMAGE_MODELS = ('lenet5', 'vgg11', 'resnet18', 'resnet20')
 CONVOLUTIONAL = ('vgg11', 'resnet18', 'resnet20')  # most of their work is in large ones
 
 
