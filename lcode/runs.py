@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lcode import checkpoint, coders, data, fitting, models, parallel, parity, records
 from lcode.bases import (Base, base_template, check_base_dir, count_parameters, finish_base, keep_base, kept_base,
                          load_base, timing, zeros_like)
 from lcode.code import Code, every_scenario
+from lcode.coders import packed
 from lcode.configs import CodeConfig, Sitting
 from lcode.costs import extra_work, group_costs
 from lcode.errors import InputError
@@ -100,6 +102,46 @@ def train_code(config: CodeConfig, workdir: str, base_dir: str | None = None, si
 def evaluate_code(workdir: str, sitting: Sitting = Sitting()) -> Trained:
   """Evaluates the best parameters of a code's workdir on the test split, and appends the record."""
   began = time.monotonic()
+  config, base, scheme, best, devices = _best(workdir, sitting)
+  record = _evaluated(config, scheme, *best.variables, base, devices)
+  record |= {'best_step': best.step, 'best_validation': best.value, 'seconds': time.monotonic() - began}
+  record |= records.environment(devices)
+  records.append(Path(workdir), record)
+  return Trained(scheme, *best.variables, base, record)
+
+
+def evaluate_packed(workdir: str, sitting: Sitting = Sitting()) -> Trained:
+  """Evaluates the students of a bundle's workdir at the frontend, their answers packed into what a frozen F is asked.
+
+  See `coders.packed`. Appends the record.
+
+  Raises:
+    InputError: if the workdir is not that of a bundle, or F cannot be written to.
+  """
+  began = time.monotonic()
+  config, base, bundle, best, devices = _best(workdir, sitting)
+  if config.parity_model != 'students':
+    raise InputError(f'--workdir={workdir} has a code by --parity_model={config.parity_model}: name that of a bundle, '
+                     'whose students are to answer.')
+  code, shape = Code(config.k, config.r), base.dataset.image_shape
+  packing = packed.find_packing(jax.random.key(config.seed), bundle.base_apply, base.variables, shape, config.k)
+
+  def answer(variables, x):  # by the students of the first parity alone
+    return bundle.infer({'parity_model': variables[0]}, variables[1], None, x[None, None])[0].reshape(config.k, -1)
+
+  students = {'0': best.variables[0]['parity_model']['0']}, {j: s for j, s in best.variables[1].items() if j == '0'}
+  scheme = make_scheme(code, bundle.base_apply, packed.PackedEncoder(code, packing, answer, students),
+                       packed.PackedDecoder(code, packing))
+  params, state = scheme.init(jax.random.key(0), jnp.zeros((config.k, *shape)), base.dataset.num_classes)
+  config = dataclasses.replace(config, encoder='packed', decoder='packed', parity_model='base')
+  record = _evaluated(config, scheme, params, state, base, devices) | {'kind': 'packed'}
+  record |= {'seconds': time.monotonic() - began} | records.environment(devices)
+  records.append(Path(workdir), record)
+  return Trained(scheme, params, state, base, record)
+
+
+def _best(workdir, sitting):
+  """(config, base, scheme, best, devices) of a code's workdir."""
   path = Path(workdir)
   config = records.read_config(path)
   if config is None or config.get('kind') != 'code':
@@ -110,11 +152,7 @@ def evaluate_code(workdir: str, sitting: Sitting = Sitting()) -> Trained:
   base = kept_base(path, config, dataset)
   scheme = build_scheme(config, dataset.image_shape, dataset.num_classes)
   best = checkpoint.Store(path / 'checkpoints').load_best(zeros_like(_template(scheme, config, dataset)))
-  record = _evaluated(config, scheme, *best.variables, base, devices)
-  record |= {'best_step': best.step, 'best_validation': best.value, 'seconds': time.monotonic() - began}
-  record |= records.environment(devices)
-  records.append(path, record)
-  return Trained(scheme, *best.variables, base, record)
+  return config, base, scheme, best, devices
 
 
 def _spare(config: CodeConfig) -> np.ndarray | None:

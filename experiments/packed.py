@@ -1,0 +1,29 @@
+"""What a code over a frozen F can always have: a bundle's students at the frontend, their answers sent through F.
+
+  cp -r checkpoints/mnist-mlp-k2-r1 runs/packed && python -m experiments.packed --workdir=runs/packed   # some seconds
+
+Takes the workdir of a trained bundle. See `lcode.coders.packed` for why it is a mark to beat and no code to deploy.
+"""
+
+from absl import flags
+
+from experiments import common
+from lcode import runs
+
+FLAGS = flags.FLAGS
+
+
+def define_flags():
+  flags.DEFINE_string('workdir', 'runs/code', 'a workdir of train_code, of a bundle')
+  common.define_sitting_flags()
+
+
+def main():
+  trained = runs.evaluate_packed(FLAGS.workdir, common.sitting())
+  common.show(trained.record)
+  return trained.record
+
+
+if __name__ == '__main__':
+  define_flags()
+  common.run(main)
