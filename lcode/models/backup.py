@@ -4,6 +4,7 @@ The rival of every code: what a frontend that can afford so much work might comp
 """
 
 import itertools
+import math
 
 import flax.linen as nn
 import numpy as np
@@ -15,7 +16,9 @@ from lcode.models.simple import MLP
 LEAST_SIDE = 16  # pixels; over smaller images dense networks do better (digits: 97.2 against 93.1 at 5 % of F)
 LAST_SIDE = 8  # pixels, at most, of what the dense layers see
 HIDDEN_A_CHANNEL = 8  # hidden features that every further channel of the first convolution has to leave
-NARROWEST = 3  # channels of a ResNet's first stage; below, a backup is the small CNN (a choice, not measured)
+# Of a ResNet's channels; below, a backup is the small CNN. Of ResNet-20 (CIFAR-10): at 5 % of F 68.6 against 64.1 of the
+# narrow ResNet (half the channels), at 2 % 66.0 against 53.7; but a ResNet of 12.5 % has 73.7, a small CNN of 20 % 70.7.
+NARROWEST = 5 / 8
 
 
 class SmallCNN(nn.Module):
@@ -91,13 +94,14 @@ def make_backup(image_shape, num_outputs: int, multiply_adds: int, base: nn.Modu
     num_outputs: C.
     multiply_adds: the budget.
     base: F; the backup of a ResNet is a student's kind of network, F with fewer blocks and, where one a stage is too
-      much, narrower down to `NARROWEST` channels. All others, and smaller ones, are `small_network`.
+      much, narrower down to `NARROWEST` of its channels. All others, and smaller ones, are `small_network`.
 
   Raises:
     InputError: if not even a dense width of 1 fits.
   """
-  if isinstance(base, ResNet) and (found := smaller(base, image_shape, multiply_adds, NARROWEST)):
-    return found
+  if isinstance(base, ResNet):
+    if found := smaller(base, image_shape, multiply_adds, math.ceil(NARROWEST * base.width)):
+      return found
   if found := small_network(image_shape, num_outputs, multiply_adds):
     return found
   raise InputError(f'--backup_multiply_adds={multiply_adds} is too small for any backup: it must be at least '
