@@ -41,8 +41,8 @@ def define_flags():
   flags.DEFINE_integer('steps', 10, 'steps a timing; of the calls for one group, ten times as many')
 
 
-def time_calls(scheme, params, model_state, base_variables, shape) -> dict[str, float]:
-  """Median microseconds of one group's jitted calls, each waited for, dispatch included."""
+def time_calls(scheme, params, model_state, base_variables, shape, repeats=5, count=100) -> dict[str, float]:
+  """Median over `repeats` of microseconds of one group's jitted calls, each waited for, dispatch included."""
   codec = make_codec(scheme, params, model_state)
   x = jnp.ones((1, scheme.code.k, *shape))
   coded, queries = codec.encode(x), x[0]
@@ -57,11 +57,11 @@ def time_calls(scheme, params, model_state, base_variables, shape) -> dict[str, 
   for name, call in calls.items():
     jax.block_until_ready(call())
     seconds = []
-    for _ in range(FLAGS.repeats):
+    for _ in range(repeats):
       began = time.perf_counter()
-      for _ in range(10 * FLAGS.steps):
+      for _ in range(count):
         jax.block_until_ready(call())
-      seconds.append((time.perf_counter() - began) / (10 * FLAGS.steps))
+      seconds.append((time.perf_counter() - began) / count)
     found[name] = 1e6 * statistics.median(seconds)
   return found
 
@@ -121,7 +121,8 @@ def main():
   params, model_state = jax.device_get(jax.jit(scheme.init, static_argnums=2)(
       jax.random.key(1), jnp.ones((code.k, *shape)), NUM_OUTPUTS, base_variables))
   work = group_costs(scheme, params, model_state, base_variables, shape, NUM_OUTPUTS)
-  for name, microseconds in time_calls(scheme, params, model_state, base_variables, shape).items():
+  for name, microseconds in time_calls(scheme, params, model_state, base_variables, shape, FLAGS.repeats,
+                                       10 * FLAGS.steps).items():
     work[name]['microseconds'] = microseconds
   split = {'images': rng.integers(0, 256, (POOL, *shape), np.uint8), 'labels': rng.integers(0, 10, POOL).astype('i4'),
            'base_outputs': rng.normal(size=(POOL, NUM_OUTPUTS)).astype('f4')}

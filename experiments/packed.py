@@ -7,7 +7,7 @@ Takes the workdir of a trained bundle. See `lcode.coders.packed` for why it is a
 
 from absl import flags
 
-from experiments import common
+from experiments import benchmark, common
 from lcode import runs
 
 FLAGS = flags.FLAGS
@@ -21,7 +21,9 @@ def define_flags():
 def main():
   trained = runs.evaluate_packed(FLAGS.workdir, common.sitting())
   common.show(trained.record)
-  return trained.record
+  timed = benchmark.time_calls(trained.scheme, trained.params, trained.model_state, trained.base.variables,
+                               trained.base.dataset.image_shape)
+  return trained.record | {'microseconds': timed}
 
 
 if __name__ == '__main__':
