@@ -110,32 +110,38 @@ def evaluate_code(workdir: str, sitting: Sitting = Sitting()) -> Trained:
   return Trained(scheme, *best.variables, base, record)
 
 
-def evaluate_packed(workdir: str, sitting: Sitting = Sitting()) -> Trained:
-  """Evaluates the students of a bundle's workdir at the frontend, their answers packed into what a frozen F is asked.
+def evaluate_packed(workdir: str, k: int | None = None, r: int = 1, sitting: Sitting = Sitting()) -> Trained:
+  """Evaluates a bundle's students, or a backup, at the frontend, what they say packed into what a frozen F is asked.
 
-  See `coders.packed`. Appends the record.
+  See `coders.packed`. Appends the record. A bundle's k and r are its own; a backup answers for any.
 
   Raises:
-    InputError: if the workdir is not that of a bundle, or F cannot be written to.
+    InputError: if the workdir is of neither, k is missing or another than the bundle's, or F cannot be written to.
   """
   began = time.monotonic()
-  config, base, bundle, best, devices = _best(workdir, sitting)
-  if config.parity_model != 'students':
-    raise InputError(f'--workdir={workdir} has a code by --parity_model={config.parity_model}: name that of a bundle, '
-                     'whose students are to answer.')
-  code, shape = Code(config.k, config.r), base.dataset.image_shape
-  packing = packed.find_packing(jax.random.key(config.seed), bundle.base_apply, base.variables, shape, config.k)
+  config, base, trained, best, devices = _best(workdir, sitting)
+  bundled = config.parity_model == 'students'
+  if not (bundled or config.parity_model == 'backup'):
+    raise InputError(f'--workdir={workdir} has a code by --parity_model={config.parity_model}: name that of a bundle '
+                     'or of a backup, whose networks are to answer.')
+  if bundled == (k is not None):
+    raise InputError(f'{workdir} answers by its {config.parity_model} and k={k} was given: a backup needs to be told '
+                     'how many queries to answer for, a bundle has its own k.')
+  code, shape = Code(config.k, config.r) if bundled else Code(k, r), base.dataset.image_shape
+  packing = packed.find_packing(jax.random.key(config.seed), trained.base_apply, base.variables, shape, code.k)
 
-  def answer(variables, x):  # by the students of the first parity alone
-    return bundle.infer({'parity_model': variables[0]}, variables[1], None, x[None, None])[0].reshape(config.k, -1)
+  def answer(variables, x):  # a bundle's parity is the k queries, a backup's one of them
+    parities = x[None, None] if bundled else x[:, None]
+    return trained.infer({'parity_model': variables[0]}, variables[1], None, parities)[0].reshape(code.k, -1)
 
-  students = {'0': best.variables[0]['parity_model']['0']}, {j: s for j, s in best.variables[1].items() if j == '0'}
-  scheme = make_scheme(code, bundle.base_apply, packed.PackedEncoder(code, packing, answer, students),
+  # Those of the first parity alone.
+  answering = ({'0': best.variables[0]['parity_model']['0']}, {j: s for j, s in best.variables[1].items() if j == '0'})
+  scheme = make_scheme(code, trained.base_apply, packed.PackedEncoder(code, packing, answer, answering),
                        packed.PackedDecoder(code, packing))
-  params, state = scheme.init(jax.random.key(0), jnp.zeros((config.k, *shape)), base.dataset.num_classes)
-  config = dataclasses.replace(config, encoder='packed', decoder='packed', parity_model='base')
-  record = _evaluated(config, scheme, params, state, base, devices) | {'kind': 'packed'}
-  record |= {'seconds': time.monotonic() - began} | records.environment(devices)
+  params, state = scheme.init(jax.random.key(0), jnp.zeros((code.k, *shape)), base.dataset.num_classes)
+  as_run = dataclasses.replace(config, k=code.k, r=code.r, encoder='packed', decoder='packed', parity_model='base')
+  record = _evaluated(as_run, scheme, params, state, base, devices) | {'kind': 'packed'}
+  record |= {'answers_by': config.parity_model, 'seconds': time.monotonic() - began} | records.environment(devices)
   records.append(Path(workdir), record)
   return Trained(scheme, params, state, base, record)
 
