@@ -3,9 +3,10 @@
 Far from the origin a network of ReLUs is affine, or nearly so (see `coders.preimage`): an image there can be changed
 such that F answers any numbers one likes, precisely enough to tell ten values of each output apart, over ResNet-20 as
 over a dense network. So a frontend that answers k queries by small networks of its own can write all k classes, in
-digits, into one query, and F at the parity worker reads them out. Over such an F, frozen, there is therefore always a code as accurate as the
-approximate backup of the same frontend's work; and as pointless, since the frontend has the answers before anybody is
-late. It is here as the mark that codes over a frozen F have to beat, and is no code to deploy.
+digits, into one query, and F at the parity worker reads them out. Over such an F, frozen, there is therefore always a
+code as accurate as the approximate backup of the same frontend's work; and as pointless, since the frontend has the
+answers before anybody is late. It is here as the mark that codes over a frozen F have to beat, and is no code to
+deploy.
 """
 
 import itertools
