@@ -10,6 +10,7 @@ import flax.linen as nn
 import numpy as np
 
 from lcode.errors import InputError
+from lcode.models.conv import Conv
 from lcode.models.resnet import ResNet, smaller
 from lcode.models.simple import MLP
 
@@ -35,7 +36,7 @@ class SmallCNN(nn.Module):
   def __call__(self, x, train: bool = False):
     del train
     for i in range(_convolutions(x.shape[-3:])):
-      x = nn.relu(nn.Conv(self.width * 2**i, (3, 3), 2)(x))
+      x = nn.relu(Conv(self.width * 2**i, (3, 3), 2)(x))
     x = nn.relu(nn.Dense(self.hidden)(x.reshape(*x.shape[:-3], -1)))
     return nn.Dense(self.num_outputs)(x)
 

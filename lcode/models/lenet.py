@@ -4,6 +4,8 @@ from functools import partial
 
 import flax.linen as nn
 
+from lcode.models.conv import Conv
+
 
 class LeNet5(nn.Module):
   """x f32[b, H, W, c], sides of at least 12 -> logits f32[b, num_outputs].
@@ -18,8 +20,8 @@ class LeNet5(nn.Module):
     del train
     pool = partial(nn.max_pool, window_shape=(2, 2), strides=(2, 2))
     padding = 2 if min(x.shape[1:3]) < 32 else 0
-    x = pool(nn.relu(nn.Conv(6, (5, 5), padding=padding)(x)))
-    x = pool(nn.relu(nn.Conv(16, (5, 5), padding=0)(x)))
+    x = pool(nn.relu(Conv(6, (5, 5), padding=padding)(x)))
+    x = pool(nn.relu(Conv(16, (5, 5), padding=0)(x)))
     x = x.reshape(len(x), -1)
     for width in (120, 84):
       x = nn.relu(nn.Dense(width)(x))

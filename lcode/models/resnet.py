@@ -10,6 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lcode.models.conv import Conv
+
 conv_init = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 
 
@@ -22,7 +24,7 @@ class BasicBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    conv = partial(nn.Conv, use_bias=False, kernel_init=conv_init)
+    conv = partial(Conv, use_bias=False, kernel_init=conv_init)
     h = conv(self.channels, (3, 3), self.stride, padding=1)(x)
     h = nn.relu(self.norm()(h))
     h = conv(self.channels, (3, 3), padding=1)(h)
@@ -44,7 +46,7 @@ class ResNet(nn.Module):
   def __call__(self, x, train: bool = False):
     norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5,
                    axis_name=self.axis_name if train else None)
-    x = nn.Conv(self.width, (3, 3), padding=1, use_bias=False, kernel_init=conv_init)(x)
+    x = Conv(self.width, (3, 3), padding=1, use_bias=False, kernel_init=conv_init)(x)
     x = nn.relu(norm()(x))
     for stage, blocks in enumerate(self.stages):
       for block in range(blocks):

@@ -5,6 +5,8 @@ Batch normalisation after each convolution, and one dense layer on the 512 featu
 
 import flax.linen as nn
 
+from lcode.models.conv import Conv
+
 CHANNELS = (64, None, 128, None, 256, 256, None, 512, 512, None, 512, 512, None)  # None is a pooling
 
 
@@ -21,7 +23,7 @@ class VGG(nn.Module):
       if channels is None:
         x = nn.max_pool(x, (2, 2), (2, 2), padding='SAME')  # odd sides (28 -> 14 -> 7 -> 4) lose no pixel
       else:
-        x = nn.Conv(channels, (3, 3), padding=1, use_bias=False)(x)
+        x = Conv(channels, (3, 3), padding=1, use_bias=False)(x)
         x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9,
                                  axis_name=self.axis_name if train else None)(x))
     return nn.Dense(self.num_outputs)(x.mean(axis=(1, 2)))
