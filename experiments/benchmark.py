@@ -9,6 +9,7 @@ alone, dispatch included, which is most of a small call.
 """
 
 import statistics
+import sys
 import time
 
 import jax
@@ -23,6 +24,7 @@ from lcode.configs import CodeConfig
 from lcode.costs import group_costs
 from lcode.errors import InputError
 from lcode.losses import get_loss
+from lcode.models import conv
 from lcode.progress import print_table
 from lcode.recipes import get_recipe
 from lcode.runs import build_scheme
@@ -74,13 +76,19 @@ def time_step(scheme, params, model_state, base_variables, split, config, count:
   objective = train.make_code_objective(scheme, get_loss('kl_base'), every_scenario(scheme.code))
   spec = data.SPECS[config.dataset]
   fetch = train.make_fetch(data.make_normalise(spec), spec.augment)
-  step = parallel.run_on(devices, lambda axis: train.make_planned_step(
-      train.make_train_step(objective, tx, axis), fetch), 4, split=3, donate=(0,))
+
+  def make_step():
+    return parallel.run_on(devices, lambda axis: train.make_planned_step(
+        train.make_train_step(objective, tx, axis), fetch), 4, split=3, donate=(0,))
+
   state, base_variables, split = (parallel.replicate(tree, devices) for tree in (
       train.init_state(params, model_state, tx, 0), base_variables, split))
   order = np.resize(np.arange(POOL), config.batch_size * config.k)
   plan = parallel.split_plan(data.plan_batches(order, config.k, config.batch_size), devices)
-  analysis = step.lower(state, base_variables, split, plan).compile().cost_analysis()
+  chunk_bytes, conv.CHUNK_BYTES = conv.CHUNK_BYTES, sys.maxsize  # of a loop's steps XLA counts one
+  analysis = make_step().lower(state, base_variables, split, plan).compile().cost_analysis()
+  conv.CHUNK_BYTES = chunk_bytes
+  step = make_step()
   state, metrics = step(state, base_variables, split, plan)
   seconds = []
   for _ in range(FLAGS.repeats):
