@@ -116,7 +116,7 @@ def evaluate_packed(workdir: str, k: int | None = None, r: int = 1, sitting: Sit
   See `coders.packed`. Appends the record. A bundle's k and r are its own; a backup answers for any.
 
   Raises:
-    InputError: if the workdir is of neither, k is missing for a backup or given for a bundle, or F cannot be written to.
+    InputError: if the workdir is of neither, a backup gets no k or a bundle one, or F cannot be written to.
   """
   began = time.monotonic()
   config, base, trained, best, devices = _best(workdir, sitting)
