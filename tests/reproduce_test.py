@@ -122,6 +122,16 @@ def test_every_row_of_every_suite_can_be_made():
       assert made[:3] == (row.name, row.k, row.r) and mine == its
 
 
+def test_what_is_called_best_known_loses_no_more_than_anything_else_that_is_published():
+  drops = {}
+  for row in reproduce.paper_suite() + reproduce.best_suite():
+    if row.published:
+      drops.setdefault((row.base, row.k, row.r), {}).setdefault(row.scheme, row.published[0] - row.published[1])
+  assert len(drops) == 8
+  for found in drops.values():
+    assert found['bundle'] == min(found.values()) >= 0
+
+
 def test_exported_arrays_are_the_same_data_under_the_same_name(tmp_path, rng):
   images, labels = rng.integers(0, 256, (5300, 4, 4, 1)).astype(np.uint8), rng.integers(0, 10, 5300).astype(np.int32)
   cut = [data.Arrays(images[part], labels[part]) for part in (slice(100), slice(100, 5100), slice(5100, None))]
