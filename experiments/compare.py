@@ -1,6 +1,6 @@
 """Every code over one frozen model: the same test groups, the same erasures, and what each costs.
 
-  python -m experiments.compare --workdir=runs/compare                    # digits: some twenty minutes, two cores
+  python -m experiments.compare --workdir=runs/compare                    # all families, over digits
   python -m experiments.compare --dataset=fashion_mnist --k=2,3,5 --r=1,2 --schemes=parm-addition,nercc,backup \\
       --data_dir=DIR --workdir=runs/compare-fashion
 

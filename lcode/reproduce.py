@@ -69,7 +69,7 @@ BEST_KNOWN = {
     ('fashion_mnist', 'mlp', 2, 1): ((89.47, 87.1), AUTHORS),
     ('mnist', 'resnet18', 2, 1): ((99.2, 99.2), BLOG),
     ('fashion_mnist', 'resnet18', 2, 1): ((92.9, 92.2), BLOG),
-    ('cifar10', 'resnet18', 2, 1): ((93.5, 87.37), PARM),
+    ('cifar10', 'resnet18', 2, 1): ((93.5, 87.37), 'ParM\'s sums, ResNet-18; its tiles about 2 points better'),
     ('mnist', 'resnet18', 8, 1): ((99, 87.2), APPROXIFER),
     ('fashion_mnist', 'resnet18', 8, 1): ((93, 74), APPROXIFER),
     ('cifar10', 'resnet18', 8, 1): ((94, 77.6), APPROXIFER),
