@@ -122,14 +122,13 @@ def test_every_row_of_every_suite_can_be_made():
       assert made[:3] == (row.name, row.k, row.r) and mine == its
 
 
-def test_what_is_called_best_known_loses_no_more_than_anything_else_that_is_published():
-  drops = {}
-  for row in reproduce.paper_suite() + reproduce.best_suite():
-    if row.published:
-      drops.setdefault((row.base, row.k, row.r), {}).setdefault(row.scheme, row.published[0] - row.published[1])
-  assert len(drops) == 8
-  for found in drops.values():
-    assert found['bundle'] == min(found.values()) >= 0
+def test_beside_bundles_stands_what_is_published_with_the_least_drop():
+  drops = {(row.base, row.k): round(row.published[0] - row.published[1], 2)
+           for row in reproduce.best_suite() if row.published}
+  assert drops == {  # of arXiv:1806.01259's code and authors, arXiv:1905.00863, arXiv:2109.09868
+      ('mnist-mlp', 2): 0.83, ('fashion_mnist-mlp', 2): 2.37, ('mnist-resnet18', 2): 0, ('mnist-resnet18', 8): 11.8,
+      ('fashion_mnist-resnet18', 2): 0.7, ('fashion_mnist-resnet18', 8): 19, ('cifar10-resnet18', 2): 6.13,
+      ('cifar10-resnet18', 8): 16.4}
 
 
 def test_exported_arrays_are_the_same_data_under_the_same_name(tmp_path, rng):
