@@ -90,6 +90,7 @@ def test_a_run_out_of_time_is_saved_and_ends_as_if_never_stopped(workdir, tmp_pa
 
 
 def test_rows_over_another_base_model_are_not_done_and_their_codes_not_gone_on_with(workdir, tmp_path):
+  reproduce.reproduce(ROWS[:1], str(workdir), ONE, 600)
   shutil.copytree(workdir, tmp_path / 'moved')
   path = tmp_path / 'moved'
   assert reproduce.record_of(ROWS[0], path) is not None
