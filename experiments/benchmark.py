@@ -18,17 +18,20 @@ import numpy as np
 from absl import flags
 
 from experiments import common
-from lcode import data, models, parallel, records, train
-from lcode.code import Code, every_scenario
-from lcode.configs import CodeConfig
-from lcode.costs import group_costs
+from lcode import data, models
+from lcode.coding.code import Code, every_scenario
+from lcode.coding.costs import group_costs
+from lcode.coding.scheme import make_codec, parts_to_train, stack_units
 from lcode.errors import InputError
-from lcode.losses import get_loss
-from lcode.models import conv
-from lcode.progress import print_table
-from lcode.recipes import get_recipe
-from lcode.runs import build_scheme
-from lcode.scheme import make_codec, parts_to_train, stack_units
+from lcode.models import fast_conv
+from lcode.runs import records
+from lcode.runs.code_run import build_scheme
+from lcode.runs.configs import CodeConfig
+from lcode.runs.progress import print_table
+from lcode.training.devices import check_batch, choose_devices, replicate, run_on, split_plan
+from lcode.training.losses import get_loss
+from lcode.training.recipes import get_recipe
+from lcode.training.step import init_state, make_code_objective, make_fetch, make_planned_step, make_train_step
 
 FLAGS = flags.FLAGS
 SHAPES = {'digits': (8, 8, 1), 'mnist': (28, 28, 1), 'fashion_mnist': (28, 28, 1), 'cifar10': (32, 32, 3)}
@@ -71,23 +74,23 @@ def time_calls(scheme, params, model_state, base_variables, shape, repeats=5, co
 def time_step(scheme, params, model_state, base_variables, split, config, count: int) -> dict:
   """Median seconds of a training step on `count` devices, and its FLOPs and bytes on each."""
   devices = jax.devices()[:count]
-  parallel.check_batch(config.batch_size, devices)
+  check_batch(config.batch_size, devices)
   tx = get_recipe('paper').make_optimizer(1)
-  objective = train.make_code_objective(scheme, get_loss('kl_base'), every_scenario(scheme.code))
+  objective = make_code_objective(scheme, get_loss('kl_base'), every_scenario(scheme.code))
   spec = data.SPECS[config.dataset]
-  fetch = train.make_fetch(data.make_normalise(spec), spec.augment)
+  fetch = make_fetch(data.make_normalise(spec), spec.augment)
 
   def make_step():
-    return parallel.run_on(devices, lambda axis: train.make_planned_step(
-        train.make_train_step(objective, tx, axis), fetch), 4, split=3, donate=(0,))
+    return run_on(devices, lambda axis: make_planned_step(
+        make_train_step(objective, tx, axis), fetch), 4, split=3, donate=(0,))
 
-  state, base_variables, split = (parallel.replicate(tree, devices) for tree in (
-      train.init_state(params, model_state, tx, 0), base_variables, split))
+  state, base_variables, split = (replicate(tree, devices) for tree in (
+      init_state(params, model_state, tx, 0), base_variables, split))
   order = np.resize(np.arange(POOL), config.batch_size * config.k)
-  plan = parallel.split_plan(data.plan_batches(order, config.k, config.batch_size), devices)
-  chunk_bytes, conv.CHUNK_BYTES = conv.CHUNK_BYTES, sys.maxsize  # of a loop's steps XLA counts one
+  plan = split_plan(data.plan_batches(order, config.k, config.batch_size), devices)
+  chunk_bytes, fast_conv.CHUNK_BYTES = fast_conv.CHUNK_BYTES, sys.maxsize  # of a loop's steps XLA counts one
   analysis = make_step().lower(state, base_variables, split, plan).compile().cost_analysis()
-  conv.CHUNK_BYTES = chunk_bytes
+  fast_conv.CHUNK_BYTES = chunk_bytes
   step = make_step()
   state, metrics = step(state, base_variables, split, plan)
   seconds = []
@@ -119,7 +122,7 @@ def main():
     counts = [int(count) for count in FLAGS.device_counts]
   except ValueError as error:
     raise InputError(f'--device_counts={",".join(FLAGS.device_counts)} must be whole numbers, as in 1,2.') from error
-  devices = parallel.choose_devices(max(counts))
+  devices = choose_devices(max(counts))
   shape, code = SHAPES[config.dataset], Code(config.k, config.r)
   model = models.make_model(config.base_model, shape, NUM_OUTPUTS)
   rng = np.random.default_rng(0)

@@ -8,16 +8,18 @@ from collections.abc import Callable
 import jax
 from absl import app, flags, logging
 
-from lcode import coders, configs, data, models, runs
+from lcode import data, models
+from lcode.coding import coders
 from lcode.errors import InputError
-from lcode.families import FAMILIES, get_family
-from lcode.progress import print_table
+from lcode.runs.configs import PARITY_MODELS, RunOptions
+from lcode.runs.presets import PRESETS, get_preset
+from lcode.runs.progress import print_table
 
 FLAGS = flags.FLAGS
 PARTS = 'encoder', 'parity_model', 'decoder'
 
 
-def define_sitting_flags() -> None:
+def define_run_flags() -> None:
   flags.DEFINE_string('data_dir', None, 'directory of TFDS directories; default: where TFDS keeps its own')
   flags.DEFINE_integer('devices', None, 'how many devices; default: all accelerators, or as suits a CPU')
 
@@ -29,13 +31,13 @@ def define_base_flags(default: str = 'digits') -> None:
 
 def define_code_flags(default: str = 'digits', scheme: str = 'bundle') -> None:
   define_base_flags(default)
-  flags.DEFINE_string('scheme', None, f'{", ".join(FAMILIES)}; default: {scheme}, or what --encoder etc. say')
+  flags.DEFINE_string('scheme', None, f'{", ".join(PRESETS)}; default: {scheme}, or what --encoder etc. say')
   flags.DEFINE_integer('k', 2, 'queries a group')
   flags.DEFINE_integer('r', 1, 'parities a group')
   flags.DEFINE_string('encoder', None, ', '.join(coders.ENCODERS))
   flags.DEFINE_string('decoder', None, ', '.join(coders.DECODERS))
   flags.DEFINE_string('parity_model', None, 'what answers the parities: ' + '; '.join(
-      f'{name}: {text}' for name, text in configs.PARITY_MODELS.items()))
+      f'{name}: {text}' for name, text in PARITY_MODELS.items()))
   flags.DEFINE_integer('backup_multiply_adds', None, 'of --parity_model=backup: what it may take for a query')
 
 
@@ -44,31 +46,31 @@ def scheme_from_flags(default: str = 'bundle', **others) -> dict:
 
   Parts that are named without a scheme go with those of "Learning a Code".
   """
-  family = get_family(FLAGS.scheme or ('learned-mlp' if any(FLAGS[part].value for part in PARTS) else default))
-  found = {name: getattr(family, name) for name in (*PARTS, 'loss', 'recipe')}
+  preset = get_preset(FLAGS.scheme or ('learned-mlp' if any(FLAGS[part].value for part in PARTS) else default))
+  found = {name: getattr(preset, name) for name in (*PARTS, 'loss', 'recipe')}
   found |= {name: FLAGS[name].value for name in PARTS if FLAGS[name].value is not None}
   found |= {name: value for name, value in others.items() if value is not None}
   k, r = FLAGS.k, FLAGS.r
-  if family.per_query:  # each query for itself, whatever k is
-    k, r = 1, r if family.copies else 1
+  if preset.per_query:  # each query for itself, whatever k is
+    k, r = 1, r if preset.copies else 1
   return found | {'k': k, 'r': r, 'backup_multiply_adds': FLAGS.backup_multiply_adds}
 
 
 def define_training_flags() -> None:
   flags.DEFINE_integer('max_steps', None, 'stop early')
   flags.DEFINE_float('save_every_s', 60.0, 'seconds between two checkpoints; the end is always saved')
-  define_sitting_flags()
+  define_run_flags()
 
 
-def training_sitting() -> runs.Sitting:
+def training_run_options() -> RunOptions:
   max_steps = FLAGS.max_steps
   if max_steps is not None and max_steps < 1:
     raise InputError(f'--max_steps={max_steps} is too small: it must be at least 1.')
-  return dataclasses.replace(sitting(), max_steps=max_steps, save_every_s=FLAGS.save_every_s)
+  return dataclasses.replace(run_options(), max_steps=max_steps, save_every_s=FLAGS.save_every_s)
 
 
-def sitting() -> runs.Sitting:
-  return runs.Sitting(FLAGS.data_dir, FLAGS.devices)
+def run_options() -> RunOptions:
+  return RunOptions(FLAGS.data_dir, FLAGS.devices)
 
 
 def run(main: Callable[[], dict | None]) -> None:

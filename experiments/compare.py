@@ -16,10 +16,10 @@ from pathlib import Path
 from absl import flags
 
 from experiments import common
-from lcode import comparison
+from experiments.studies import comparison
 from lcode.errors import InputError
-from lcode.families import FAMILIES
-from lcode.progress import print_table
+from lcode.runs.presets import PRESETS
+from lcode.runs.progress import print_table
 
 FLAGS = flags.FLAGS
 
@@ -30,7 +30,7 @@ def define_flags():
   flags.DEFINE_list('k', ['2', '3'], 'queries a group')
   flags.DEFINE_list('r', ['1', '2'], 'parities a group: of replication, copies of each query')
   flags.DEFINE_list('schemes', ['all'], 'all, or some of: ' + ', '.join(
-      f'{name} ({family.source})' for name, family in FAMILIES.items()))
+      f'{name} ({preset.source})' for name, preset in PRESETS.items()))
   flags.DEFINE_list('seeds', ['0'], 'of the codes; the base model is the same')
   flags.DEFINE_integer('epochs', None, 'of every code that is trained; default: its recipe\'s')
   flags.DEFINE_list('backup_work', ['0.05', '0.2'], 'multiply-adds of the backups, relative to an inference by F')
@@ -46,11 +46,11 @@ def numbers(name: str, kind: type) -> tuple:
 
 
 def main():
-  schemes = tuple(FAMILIES) if FLAGS.schemes == ['all'] else tuple(FLAGS.schemes)
+  schemes = tuple(PRESETS) if FLAGS.schemes == ['all'] else tuple(FLAGS.schemes)
   what = comparison.Comparison(
       FLAGS.dataset, FLAGS.base_model, schemes, numbers('k', int), numbers('r', int), numbers('seeds', int),
       FLAGS.epochs, numbers('backup_work', float))
-  found = comparison.compare(what, FLAGS.workdir, FLAGS.base_dir, common.training_sitting())
+  found = comparison.compare(what, FLAGS.workdir, FLAGS.base_dir, common.training_run_options())
   if not found:
     raise InputError(f'--schemes={",".join(FLAGS.schemes)} at --k={",".join(FLAGS.k)} and --r={",".join(FLAGS.r)} '
                      'leaves no row: see the reasons above.')

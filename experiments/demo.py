@@ -11,10 +11,13 @@ import numpy as np
 from absl import flags
 
 from experiments import common
-from lcode import data, plots, runs
+from experiments.studies import plots
+from lcode import data
+from lcode.coding.scheme import make_codec
 from lcode.errors import InputError
-from lcode.scheme import make_codec
-from lcode.progress import console
+from lcode.runs.code_run import train_code, Trained
+from lcode.runs.configs import CodeConfig
+from lcode.runs.progress import console
 
 FLAGS = flags.FLAGS
 
@@ -23,10 +26,10 @@ def define_flags():
   flags.DEFINE_string('workdir', 'runs/demo', 'where checkpoints, records and the picture go')
   flags.DEFINE_integer('seed', 0, 'of everything')
   flags.DEFINE_integer('groups', 5, 'groups in the picture')
-  common.define_sitting_flags()
+  common.define_run_flags()
 
 
-def save_picture(trained: runs.Trained, path, groups: int):
+def save_picture(trained: Trained, path, groups: int):
   """Draws the first test groups: encode, infer, lose each query in turn, decode."""
   code = trained.scheme.code
   images = trained.base.dataset.test.images[:groups * code.k]
@@ -46,8 +49,8 @@ def save_picture(trained: runs.Trained, path, groups: int):
 def main():
   if not 1 <= FLAGS.groups <= 180:
     raise InputError(f'--groups={FLAGS.groups} cannot be drawn: choose from 1 to 180, all of the test split.')
-  config = runs.CodeConfig(seed=FLAGS.seed)
-  trained = runs.train_code(config, FLAGS.workdir, None, common.sitting())
+  config = CodeConfig(seed=FLAGS.seed)
+  trained = train_code(config, FLAGS.workdir, None, common.run_options())
   common.show(trained.record)
   picture = save_picture(trained, f'{FLAGS.workdir}/groups.png', FLAGS.groups)
   console.print(f'picture: {picture}', highlight=False)

@@ -6,18 +6,18 @@
 from absl import flags
 
 from experiments import common
-from lcode import runs
+from lcode.runs.code_run import evaluate_code
 
 FLAGS = flags.FLAGS
 
 
 def define_flags():
   flags.DEFINE_string('workdir', 'runs/code', 'a workdir of train_code')
-  common.define_sitting_flags()
+  common.define_run_flags()
 
 
 def main():
-  trained = runs.evaluate_code(FLAGS.workdir, common.sitting())
+  trained = evaluate_code(FLAGS.workdir, common.run_options())
   common.show(trained.record)
   return trained.record
 

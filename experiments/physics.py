@@ -3,7 +3,7 @@
   python -m experiments.physics                                           # a minute on two CPU cores
 
 A query is six numbers (angle, speed, damping, the drive's strength and frequency, the pendulum's own frequency), the
-answer the angle at 16 times. Every family that applies is trained or set up over it with the mean squared error, and
+answer the angle at 16 times. Every preset that applies is trained or set up over it with the mean squared error, and
 judged by the relative error of what it reconstructs: 0.27 for the best (all three parts learned), 0.43 for splines,
 0.98 for the default answer. To use your own function, copy this file and change F.
 """
@@ -15,11 +15,13 @@ from absl import flags
 
 import lcode
 from experiments import common
-from lcode import parallel, parity, records
+from lcode.coding.parity_model import from_module
 from lcode.data import Arrays
-from lcode.evaluate import evaluate
-from lcode.models.simple import MLP
-from lcode.progress import print_table
+from lcode.models.mlp import MLP
+from lcode.runs import records
+from lcode.runs.progress import print_table
+from lcode.training.devices import default_devices
+from lcode.training.evaluate import evaluate
 
 FLAGS = flags.FLAGS
 SUBSTEPS, TIMES, STEP = 4, 16, 0.05
@@ -59,13 +61,13 @@ def base_apply(variables, x):
 
 
 def schemes(code):
-  """name -> scheme, of every family that applies."""
+  """name -> scheme, of every preset that applies."""
   mlp = MLP(TIMES, (64, 64))
   wanted = {
       'learned encoder and decoder': dict(encoder='mlp', decoder='mlp'),
       'sum, parity model, subtraction': dict(encoder='addition', decoder='subtraction',
-                                             parity_model=parity.from_module(mlp)),
-      'learned encoder, parity model and decoder': dict(parity_model=parity.from_module(mlp)),
+                                             parity_model=from_module(mlp)),
+      'learned encoder, parity model and decoder': dict(parity_model=from_module(mlp)),
       'Berrut, systematic': dict(encoder='berrut', decoder='berrut'),
       'Berrut, plain (ApproxIFER)': dict(encoder='approxifer', decoder='approxifer'),
       'smoothing splines (NeRCC)': dict(encoder='spline', decoder='spline'),
@@ -80,7 +82,7 @@ def main():
   rng = np.random.default_rng(FLAGS.seed)
   train, test = (rng.uniform(size=(count, 6)).astype('f4') for count in (FLAGS.queries, FLAGS.queries // 10))
   recipe = lcode.RECIPES['onecycle']
-  devices = parallel.default_devices()
+  devices = default_devices()
   rows = {}
   for name, scheme in schemes(code):
     fitted = lcode.fit(scheme, {}, train, loss='mse_base', recipe=recipe, epochs=FLAGS.epochs, batch_size=128,

@@ -19,7 +19,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments import common
-from lcode import reproduce
+from experiments.studies import reproduce
 from lcode.errors import InputError, one_of
 
 FLAGS = flags.FLAGS
@@ -33,7 +33,7 @@ def define_flags():
   flags.DEFINE_string('results_dir', None, 'where the table goes; default: the workdir')
   flags.DEFINE_list('beside', [], 'files of records to draw in the pictures too')
   flags.DEFINE_float('save_every_s', 60.0, 'seconds between two checkpoints')
-  common.define_sitting_flags()
+  common.define_run_flags()
 
 
 def read_beside(name: str) -> list[dict]:
@@ -53,9 +53,9 @@ def main():
     if name not in known:
       raise InputError(f'--only={name} names no base model of this suite: choose from {", ".join(known)}.')
   rows = [row for row in rows if row.base in (FLAGS.only or known)]
-  sitting = dataclasses.replace(common.sitting(), save_every_s=FLAGS.save_every_s)
+  options = dataclasses.replace(common.run_options(), save_every_s=FLAGS.save_every_s)
   others = [record for name in FLAGS.beside for record in read_beside(name)]
-  found = reproduce.reproduce(rows, FLAGS.workdir, sitting, 60 * FLAGS.budget_minutes)
+  found = reproduce.reproduce(rows, FLAGS.workdir, options, 60 * FLAGS.budget_minutes)
   results = Path(FLAGS.results_dir or FLAGS.workdir)
   results.mkdir(parents=True, exist_ok=True)
   (results / f'{FLAGS.suite}.md').write_text(reproduce.markdown(rows, Path(FLAGS.workdir)))

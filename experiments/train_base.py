@@ -9,7 +9,8 @@ Stopped and started again with the same command, it goes on where it was.
 from absl import flags
 
 from experiments import common
-from lcode import bases, configs
+from lcode.runs import base_model
+from lcode.runs.configs import BaseConfig
 
 FLAGS = flags.FLAGS
 
@@ -24,8 +25,8 @@ def define_flags():
 
 
 def main():
-  config = configs.BaseConfig(FLAGS.dataset, FLAGS.base_model, FLAGS.epochs, FLAGS.batch_size, FLAGS.seed)
-  return bases.train_base(config, FLAGS.workdir, common.training_sitting())[1]
+  config = BaseConfig(FLAGS.dataset, FLAGS.base_model, FLAGS.epochs, FLAGS.batch_size, FLAGS.seed)
+  return base_model.train_base(config, FLAGS.workdir, common.training_run_options())[1]
 
 
 if __name__ == '__main__':

@@ -16,8 +16,9 @@ import dataclasses
 from absl import flags
 
 from experiments import common
-from lcode import runs
-from lcode.recipes import RECIPES
+from lcode.runs.code_run import train_code
+from lcode.runs.configs import CodeConfig
+from lcode.training.recipes import RECIPES
 
 FLAGS = flags.FLAGS
 
@@ -33,20 +34,21 @@ def define_flags():
   flags.DEFINE_integer('batch_size', None, 'groups a step, over all devices; default: the recipe\'s')
   flags.DEFINE_integer('seed', 0, 'of initial weights, groups and augmentation (and of a base trained on the spot)')
   flags.DEFINE_integer('scenarios', None, 'how many to sample for each step; default: all, or 64 where there are more')
-  flags.DEFINE_integer('wrong', 0, 'of the berrut and approxifer decoders: how many wrong answers a group to locate')
+  flags.DEFINE_integer('num_byzantine', 0,
+                       'of the berrut and approxifer decoders: how many wrong answers a group to locate')
   flags.DEFINE_string('workdir', 'runs/code', 'where checkpoints, records and events go')
   common.define_training_flags()
 
 
-def config_from_flags() -> runs.CodeConfig:
+def config_from_flags() -> CodeConfig:
   """The scheme's config with what the flags say otherwise."""
-  values = {field.name: FLAGS[field.name].value for field in dataclasses.fields(runs.CodeConfig)}
+  values = {field.name: FLAGS[field.name].value for field in dataclasses.fields(CodeConfig)}
   scheme = common.scheme_from_flags(loss=FLAGS.loss, recipe=FLAGS.recipe)
-  return runs.CodeConfig(**values | scheme | {'train': ','.join(FLAGS.train)})
+  return CodeConfig(**values | scheme | {'train': ','.join(FLAGS.train)})
 
 
 def main():
-  trained = runs.train_code(config_from_flags(), FLAGS.workdir, FLAGS.base_dir, common.training_sitting())
+  trained = train_code(config_from_flags(), FLAGS.workdir, FLAGS.base_dir, common.training_run_options())
   common.show(trained.record)
   return trained.record
 

@@ -8,13 +8,16 @@ import importlib
 __version__ = '0.1.0'
 
 _NAMES = {
-    'Code': 'code', 'every_scenario': 'code', 'sampled_scenarios': 'code',
-    'Scheme': 'scheme', 'make_scheme': 'scheme', 'erase': 'scheme', 'stack_units': 'scheme',
-    'make_codec': 'scheme', 'Codec': 'scheme', 'ParityModel': 'parity', 'students': 'parity',
-    'fit': 'fitting', 'Fitted': 'fitting',
-    'make_code_objective': 'train', 'make_train_step': 'train', 'TrainState': 'train', 'Batch': 'train',
-    'kl_base': 'losses', 'mse_base': 'losses', 'xent_label': 'losses', 'masked_mean': 'losses',
-    'Recipe': 'recipes', 'RECIPES': 'recipes',
+    'Code': 'coding.code', 'every_scenario': 'coding.code', 'sampled_scenarios': 'coding.code',
+    'Scheme': 'coding.scheme', 'make_scheme': 'coding.scheme', 'erase': 'coding.scheme',
+    'stack_units': 'coding.scheme', 'make_codec': 'coding.scheme', 'Codec': 'coding.scheme',
+    'ParityModel': 'coding.parity_model', 'students': 'coding.parity_model',
+    'fit': 'training.fit', 'Fitted': 'training.fit',
+    'make_code_objective': 'training.step', 'make_train_step': 'training.step', 'TrainState': 'training.step',
+    'Batch': 'training.step',
+    'kl_base': 'training.losses', 'mse_base': 'training.losses', 'xent_label': 'training.losses',
+    'masked_mean': 'training.losses',
+    'Recipe': 'training.recipes', 'RECIPES': 'training.recipes',
     'InputError': 'errors', 'DivergedError': 'errors', 'OutOfTime': 'errors',
 }
 

@@ -10,55 +10,78 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LAYERS = [
-    ('errors',), ('code', 'losses', 'metrics', 'models', 'coders', 'recipes'), ('parity',), ('scheme',),
-    ('sources', 'data', 'train', 'parallel', 'costs'), ('loop', 'splits'),
-    ('fitting', 'checkpoint', 'records', 'plots', 'progress'), ('evaluate', 'configs'), ('bases', 'families'),
-    ('runs',), ('comparison',), ('reproduce',),
-]
-ONLY_IN = {'tensorflow_datasets': 'sources', 'sklearn': 'data', 'orbax': 'checkpoint', 'matplotlib': 'plots',
-           'tensorboardX': 'progress', 'rich': 'progress'}
+ROOMS = [('errors',), ('coding', 'models', 'data'), ('training',), ('runs',), ('serving',)]
+ONLY_IN = {'tensorflow_datasets': 'lcode/data/tfds.py', 'sklearn': 'lcode/data/datasets.py',
+           'orbax': 'lcode/training/checkpoint.py', 'tensorboardX': 'lcode/runs/progress.py',
+           'rich': 'lcode/runs/progress.py', 'matplotlib': 'experiments/studies/plots.py'}
 
 
-def modules():
-  for path in sorted((ROOT / 'lcode').rglob('*.py')):
-    name = path.relative_to(ROOT / 'lcode').with_suffix('').parts[0]
-    if name != '__init__':
-      yield name, path
+def modules(*folders):
+  """(room or first folder, path relative to the root) of every file."""
+  for folder in folders:
+    for path in sorted((ROOT / folder).rglob('*.py')):
+      parts = path.relative_to(ROOT).with_suffix('').parts
+      yield parts[1] if parts[0] == 'lcode' else parts[0], path.relative_to(ROOT)
 
 
 def imports(path):
   """Dotted names that a file imports, wherever in it."""
-  for node in ast.walk(ast.parse(path.read_text())):
+  for node in ast.walk(ast.parse((ROOT / path).read_text())):
     if isinstance(node, ast.Import):
       yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f'{path} imports relatively'
       yield node.module
       yield from (f'{node.module}.{alias.name}' for alias in node.names)
 
 
-def layer_of(name):
-  return next(level for level, names in enumerate(LAYERS) if name in names)
+def floor_of(room):
+  return next(floor for floor, rooms in enumerate(ROOMS) if room in rooms)
 
 
-def test_imports_point_one_way():
-  known = {name for names in LAYERS for name in names}
-  for name, path in modules():
+def test_rooms_import_one_way():
+  """errors <- coding, models, data (which do not know each other) <- training <- runs <- serving, experiments."""
+  for room, path in modules('lcode'):
     for imported in imports(path):
       parts = imported.split('.')
-      if parts[0] == 'lcode' and len(parts) > 1 and parts[1] in known and parts[1] != name:
-        assert layer_of(parts[1]) <= layer_of(name), f'{path.name} imports {imported}'
-      assert parts[0] != 'experiments', f'{path.name} imports {imported}'
-      if name == 'coders':
-        assert imported != 'lcode.models', 'coders are handed base_apply'
+      assert parts[0] not in ('experiments', 'tests'), f'{path} imports {imported}'
+      if parts[0] != 'lcode' or room == '__init__':
+        continue
+      other = parts[1] if len(parts) > 1 else None
+      assert other is None or other == room or floor_of(other) < floor_of(room), f'{path} imports {imported}'
+
+
+def test_entry_points_are_imported_by_nobody():
+  """experiments/*.py import studies and bounds, never the other way; studies and bounds do not know each other."""
+  entries = {path.stem for _, path in modules('experiments') if len(path.parts) == 2}
+  for folder, other in [('studies', 'bounds'), ('bounds', 'studies')]:
+    for _, path in modules(f'experiments/{folder}'):
+      for imported in imports(path):
+        parts = imported.split('.')
+        if parts[0] == 'experiments' and len(parts) > 1:
+          assert parts[1] != other and parts[1] not in entries - {'common', '__init__'}, f'{path} imports {imported}'
+
+
+def test_every_room_is_a_package_that_says_what_it_holds():
+  for folder in ['lcode', 'experiments']:
+    for package in {path.parent for _, path in modules(folder)}:
+      init = ROOT / package / '__init__.py'
+      assert init.exists() and ast.get_docstring(ast.parse(init.read_text())), f'{package} does not say what it is'
+
+
+def test_tests_mirror_the_house():
+  for _, path in modules('lcode'):
+    if path.stem != '__init__' and len(path.parts) > 2:
+      assert (ROOT / 'tests' / Path(*path.parts[1:-1])).is_dir(), f'tests of {path} have no folder'
 
 
 def test_what_is_heavy_is_imported_in_one_file():
-  for name, path in modules():
+  for _, path in modules('lcode', 'experiments'):
     for imported in imports(path):
       package = imported.split('.')[0]
-      assert name == ONLY_IN.get(package, name), f'{path.name} imports {imported}'
-      assert not imported.startswith('absl.flags') and imported != 'absl.app', f'{path.name} imports {imported}'
+      assert path.as_posix() == ONLY_IN.get(package, path.as_posix()), f'{path} imports {imported}'
+      if path.parts[0] == 'lcode':
+        assert not imported.startswith('absl.flags') and imported != 'absl.app', f'{path} imports {imported}'
 
 
 def test_importing_lcode_starts_no_backend_and_little_else():

@@ -2,8 +2,8 @@
 
 from lcode.errors import InputError, one_of
 from lcode.models.lenet import LeNet5
+from lcode.models.mlp import Logistic, MLP
 from lcode.models.resnet import ResNet
-from lcode.models.simple import MLP, Logistic
 from lcode.models.vgg import VGG
 
 

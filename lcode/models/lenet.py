@@ -4,7 +4,7 @@ from functools import partial
 
 import flax.linen as nn
 
-from lcode.models.conv import Conv
+from lcode.models.fast_conv import Conv
 
 
 class LeNet5(nn.Module):

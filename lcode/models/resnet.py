@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lcode.models.conv import Conv
+from lcode.models.fast_conv import Conv
 
 conv_init = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from lcode.errors import InputError
 from lcode.models.backup import small_network
 from lcode.models.lenet import LeNet5
-from lcode.models.resnet import ResNet, part_of, resnet_multiply_adds, smaller
-from lcode.models.simple import MLP
+from lcode.models.mlp import MLP
+from lcode.models.resnet import part_of, ResNet, resnet_multiply_adds, smaller
 from lcode.models.vgg import VGG
 
 

@@ -5,7 +5,7 @@ Batch normalisation after each convolution, and one dense layer on the 512 featu
 
 import flax.linen as nn
 
-from lcode.models.conv import Conv
+from lcode.models.fast_conv import Conv
 
 CHANNELS = (64, None, 128, None, 256, 256, None, 512, 512, None, 512, 512, None)  # None is a pooling
 

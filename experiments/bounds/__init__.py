@@ -1,0 +1,1 @@
+"""Constructions that show a limit and are no codes to deploy."""

@@ -1,0 +1,1 @@
+"""Many codes on the same work, suites of figures, and their pictures."""

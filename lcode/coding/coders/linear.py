@@ -1,0 +1,131 @@
+"""Codes that need no training over a linear F, and a trained parity model over any other.
+
+Addition and concatenation encoders with the subtraction decoder are those of ParM (Kosaian et al., "Parity Models",
+SOSP 2019, arXiv:1905.00863); replication sends every query again.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lcode.coding.code import Code
+from lcode.errors import InputError
+
+SPREAD = 4.0  # the nodes of the weights lie between 1/SPREAD and SPREAD, evenly in the logarithm
+
+
+def parity_weights(code: Code) -> np.ndarray:
+  """The weights of the queries in each parity: f64[r, k], rows adding up to 1, every square minor invertible.
+
+  Row j is t_i^e_j with exponents 0, 1, -1, 2, -2, ...: the first is the plain sum, as in ParM, up to its scale. A
+  generalised Vandermonde matrix of distinct positive nodes is totally nonsingular (Gantmacher and Krein), so any
+  m <= r missing queries follow from any m parities. Nodes that are even in the logarithm keep it well-conditioned: at
+  (10, 3) no three queries amplify an error in the parities more than 713 times, 2,175 with the powers of 1 ... k.
+  Rows add up to 1 so that a parity has the range of a query, and the code is exact over an affine F too.
+  """
+  nodes = SPREAD ** np.linspace(-1, 1, code.k) if code.k > 1 else np.ones(1)
+  exponents = [(j + 1) // 2 * (1 if j % 2 else -1) for j in range(code.r)]
+  weights = nodes ** np.asarray(exponents, float)[:, None]
+  return weights / weights.sum(1, keepdims=True)
+
+
+def solve_sums(code: Code, outputs, available):
+  """What is missing of f32[n, C] (zero there), parity j being the j-th weighted sum: f32[k, C], by least squares."""
+  weights = jnp.asarray(parity_weights(code), outputs.dtype)
+  there = available[code.k:, None]
+  rest = jnp.where(there, outputs[code.k:] - weights @ outputs[:code.k], 0)
+  # The pseudo-inverse depends on the scenario alone: computed once for any number of groups.
+  return jnp.linalg.pinv(jnp.where(there & ~available[None, :code.k], weights, 0), rtol=1e-6) @ rest
+
+
+class AdditionEncoder(nn.Module):
+  """Weighted sums of the queries; the first parity is their mean."""
+
+  code: Code
+
+  def __call__(self, x):
+    """x: f32[k, *S] -> parities: f32[r, *S]."""
+    return jnp.tensordot(jnp.asarray(parity_weights(self.code), x.dtype), x, 1)
+
+
+class ConcatenationEncoder(nn.Module):
+  """Every query resized to a tile of the parity: halves at k = 2, quadrants at 4, a grid of tiles at any k.
+
+  All r parities are the same image: what differs is the parity model that each goes to.
+  """
+
+  code: Code
+
+  def __call__(self, x):
+    """x: f32[k, H, W, c] -> parities: f32[r, H, W, c].
+
+    Raises:
+      InputError: if x is no images, or too small for a pixel of each.
+    """
+    columns = int(np.ceil(np.sqrt(self.code.k)))
+    rows = -(-self.code.k // columns)
+    if x.ndim != 4 or x.shape[1] < rows or x.shape[2] < columns:
+      raise InputError(f'the concatenation encoder takes images [height, width, channels] of at least {rows} x '
+                       f'{columns} pixels; a query here is {list(x.shape[1:])}: use --encoder=addition.')
+    tops = np.linspace(0, x.shape[1], rows + 1).round().astype(int)
+    lefts = np.linspace(0, x.shape[2], columns + 1).round().astype(int)
+    parity = jnp.zeros(x.shape[1:], x.dtype)
+    for i in range(self.code.k):
+      row, column = divmod(i, columns)
+      shape = tops[row + 1] - tops[row], lefts[column + 1] - lefts[column], x.shape[-1]
+      tile = jax.image.resize(x[i], shape, 'linear')  # with antialiasing: half the size is a weighted mean
+      parity = parity.at[tops[row]:tops[row + 1], lefts[column]:lefts[column + 1]].set(tile)
+    return jnp.broadcast_to(parity, (self.code.r, *parity.shape))
+
+
+class SubtractionDecoder(nn.Module):
+  """Solves the parities' equations for what is missing: at r = 1 the parity minus the rest, in ParM's words.
+
+  Parity j is taken for the weighted sum of the outputs, row j of `parity_weights`. With more parities than missing
+  queries the least squares are solved; with fewer, the smallest answer that fits.
+  """
+
+  code: Code
+  refuses = ('ReplicationEncoder', 'ApproxIFEREncoder', 'SplineEncoder')  # of these no unit is a sum of answers
+
+  def __call__(self, outputs, available):
+    """outputs: f32[n, C] (zero where missing), available: bool[n] -> f32[k, C]."""
+    return solve_sums(self.code, outputs, available)
+
+
+class ReplicationEncoder(nn.Module):
+  """Copies: parity i is query i mod k."""
+
+  code: Code
+
+  def __post_init__(self):
+    check_replication(self.code)
+    super().__post_init__()
+
+  def __call__(self, x):
+    """x: f32[k, *S] -> f32[r, *S]."""
+    return jnp.concatenate([x] * (self.code.r // self.code.k))
+
+
+class ReplicationDecoder(nn.Module):
+  """Of each query, the mean of the copies that arrived; zeros where none did."""
+
+  code: Code
+  goes_with = ('ReplicationEncoder',)
+
+  def __post_init__(self):
+    check_replication(self.code)
+    super().__post_init__()
+
+  def __call__(self, outputs, available):
+    """outputs: f32[n, C] (zero where missing), available: bool[n] -> f32[k, C]."""
+    copies = outputs[self.code.k:].reshape(-1, self.code.k, outputs.shape[-1])
+    there = available[self.code.k:].reshape(-1, self.code.k, 1)
+    return copies.sum(0) / jnp.maximum(there.sum(0), 1)
+
+
+def check_replication(code: Code) -> None:
+  if code.r % code.k:
+    raise InputError(f'r={code.r} copies of k={code.k} queries cannot be made: replication wants r to be a '
+                     f'multiple of k, such as {code.k}.')

@@ -1,0 +1,7 @@
+"""Data: arrays and their grouping into batches, and data sets by name."""
+
+from lcode.data.arrays import Arrays, Plan, Spec, crop_and_flip, epoch_order, make_normalise, plan_batches
+from lcode.data.datasets import SPECS, Dataset, cache_dir, cache_is_writable, export, load
+
+__all__ = ['Arrays', 'Dataset', 'Plan', 'SPECS', 'Spec', 'cache_dir', 'cache_is_writable', 'crop_and_flip',
+           'epoch_order', 'export', 'load', 'make_normalise', 'plan_batches']

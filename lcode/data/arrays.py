@@ -1,0 +1,101 @@
+"""Queries as arrays: their grouping into batches, and what turns them into queries on the device."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lcode.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+  """What is fixed about a data set: its scale to [0, 1], normalisation, validation split and augmentation."""
+
+  validation: int                  # images of the training split held out: its last ones
+  scale: float = 255.0
+  mean: tuple[float, ...] = (0.0,)
+  std: tuple[float, ...] = (1.0,)
+  augment: bool = False            # random crop (pad 4) and flip
+
+
+@dataclasses.dataclass(frozen=True)
+class Arrays:
+  """One split: images uint8[N, H, W, c], labels int32[N]."""
+
+  images: np.ndarray
+  labels: np.ndarray
+
+  def __len__(self):
+    return len(self.images)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """Which examples make up the groups of which batch.
+
+  Attributes:
+    indices: int32[steps, g, k] into a split.
+    real: bool[steps, g], False for the groups that only fill the last batch.
+    available: bool[steps, s, n], the scenarios of each step, or None where all steps have the same.
+  """
+
+  indices: np.ndarray
+  real: np.ndarray
+  available: np.ndarray | None = None
+
+  @property
+  def steps(self) -> int:
+    return len(self.indices)
+
+
+def plan_batches(order: np.ndarray, k: int, batch_size: int, drop_last: bool = False) -> Plan:
+  """Cuts `order` (int[N]) into groups of k and batches of `batch_size` groups; left-over examples are dropped.
+
+  Raises:
+    InputError: if there is not one whole group (with `drop_last`, not one whole batch).
+  """
+  groups = len(order) // k
+  if groups == 0:
+    raise InputError(f'k={k} is larger than the split of {len(order)} examples: choose a smaller k.')
+  steps = groups // batch_size if drop_last else -(-groups // batch_size)
+  if steps == 0:
+    raise InputError(f'a batch of {batch_size} is larger than the {groups} there are: choose a smaller --batch_size.')
+  indices = np.zeros((steps * batch_size, k), np.int32)
+  used = min(groups, len(indices))
+  indices[:used] = order[:used * k].reshape(used, k)
+  real = np.arange(len(indices)) < used
+  return Plan(indices.reshape(steps, batch_size, k), real.reshape(steps, batch_size))
+
+
+def epoch_order(num_examples: int, seed: int, epoch: int) -> np.ndarray:
+  """A fresh random order for each epoch, the same whenever it is asked for: int[N]."""
+  return np.random.default_rng([seed, epoch]).permutation(num_examples)
+
+
+@functools.cache
+def make_normalise(spec: Spec) -> Callable:
+  """Returns uint8[..., c] -> f32[..., c]: pixels / scale, minus mean, over std.
+
+  The same function for the same spec, so that what is compiled over it is compiled once.
+  """
+  scale = 1.0 / (spec.scale * np.asarray(spec.std, np.float32))
+  shift = np.asarray(spec.mean, np.float32) / np.asarray(spec.std, np.float32)
+
+  def normalise(images):
+    per_channel = (1,) * (images.ndim - 1) + (-1,)
+    return images.astype(jnp.float32) * scale.reshape(per_channel) - shift.reshape(per_channel)
+
+  return normalise
+
+
+def crop_and_flip(key, image, pad: int = 4):
+  """Random crop of the zero-padded image and a random left-right flip: key, [H, W, c] -> [H, W, c]."""
+  crop_key, flip_key = jax.random.split(key)
+  offset = jax.random.randint(crop_key, (2,), 0, 2 * pad + 1)
+  padded = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)))
+  cropped = jax.lax.dynamic_slice(padded, (offset[0], offset[1], 0), image.shape)
+  return jnp.where(jax.random.bernoulli(flip_key), cropped[:, ::-1], cropped)

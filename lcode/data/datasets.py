@@ -1,0 +1,165 @@
+"""Data sets by name: digits, TFDS directories or exported arrays, decoded once and cached."""
+
+import dataclasses
+import hashlib
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from lcode.data.arrays import Arrays, Spec
+from lcode.errors import InputError, one_of
+
+
+SPECS = {
+    'digits': Spec(validation=137, scale=16.0),
+    'mnist': Spec(validation=5000),
+    'fashion_mnist': Spec(validation=5000),
+    'cifar10': Spec(validation=5000, mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010), augment=True),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+  """The three splits of a data set; `source` is the SHA-256 of all its arrays."""
+
+  name: str
+  spec: Spec
+  train: Arrays
+  validation: Arrays
+  test: Arrays
+  num_classes: int
+  source: str
+
+  @property
+  def image_shape(self) -> tuple[int, ...]:
+    return self.train.images.shape[1:]
+
+
+def load(name: str, data_dir: str | None = None) -> Dataset:
+  """Loads a data set: `digits` comes with scikit-learn, the others are TFDS directories (see `tfds`).
+
+  Where data_dir holds <name>.npz, as `export` writes it, that is read instead: it needs NumPy alone.
+
+  Raises:
+    InputError: if the name is unknown, or the data are missing, damaged or not to be had.
+  """
+  spec = SPECS[one_of('data set', name, SPECS)]
+  if name == 'digits':
+    arrays, source = _load_digits()
+  elif data_dir and (exported := Path(data_dir).expanduser() / f'{name}.npz').is_file():
+    arrays = _read_export(exported)
+    source = _sha256(*(arrays[key] for key in sorted(arrays)))
+  else:
+    try:
+      from lcode.data import tfds
+    except ImportError as error:
+      raise InputError(f'{name} as a TFDS directory needs tensorflow-datasets ({error}): install it, or give a '
+                       '--data_dir with arrays that experiments.prepare_data wrote where it is installed.') from error
+    directory = tfds.locate(name, data_dir)
+    arrays = _cached(f'{name}-{tfds.fingerprint(directory)[:32]}', lambda: tfds.read(directory))
+    # The bytes of a prepared directory differ from one preparation to the next; the arrays do not.
+    source = _sha256(*(arrays[key] for key in sorted(arrays)))
+  held_out = len(arrays['train_images']) - spec.validation
+  if held_out < 1:
+    raise InputError(f'{name} has {len(arrays["train_images"])} training images in {data_dir}, of which '
+                     f'{spec.validation} are held out for validation: give the whole data set.')
+  return Dataset(
+      name, spec,
+      train=Arrays(arrays['train_images'][:held_out], arrays['train_labels'][:held_out]),
+      validation=Arrays(arrays['train_images'][held_out:], arrays['train_labels'][held_out:]),
+      test=Arrays(arrays['test_images'], arrays['test_labels']),
+      num_classes=int(arrays['train_labels'].max()) + 1, source=source)
+
+
+def export(dataset: Dataset, directory: str) -> Path:
+  """Writes all of a data set as <directory>/<name>.npz, for machines without TFDS; returns the file."""
+  held = dataset.train, dataset.validation
+  arrays = {'train_images': np.concatenate([part.images for part in held]),
+            'train_labels': np.concatenate([part.labels for part in held]),
+            'test_images': dataset.test.images, 'test_labels': dataset.test.labels}
+  path = Path(directory).expanduser() / f'{dataset.name}.npz'
+  _write_npz(path, np.savez_compressed, arrays)
+  return path
+
+
+def _write_npz(path: Path, save: Callable, arrays: dict) -> None:
+  """Under a temporary name first: `path` appears whole or not at all."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+    part = Path(file.name)
+    try:
+      save(file, **arrays)
+      file.close()
+      part.chmod(0o644)  # temporary files are their owner's alone
+      os.replace(part, path)
+    except BaseException:
+      part.unlink(missing_ok=True)
+      raise
+
+
+def _read_export(path: Path) -> dict[str, np.ndarray]:
+  try:
+    with np.load(path, allow_pickle=False) as stored:
+      arrays = {name: stored[name] for name in ('test_images', 'test_labels', 'train_images', 'train_labels')}
+  except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    raise InputError(f'{path} cannot be read ({error}): write it anew with experiments.prepare_data.') from error
+  for split in ('train', 'test'):
+    images, labels = arrays[f'{split}_images'], arrays[f'{split}_labels']
+    if images.dtype != np.uint8 or images.ndim != 4 or labels.shape != (len(images),):
+      raise InputError(f'{path} holds {split} images {images.dtype}{list(images.shape)} and labels '
+                       f'{list(labels.shape)}: they must be uint8[N, H, W, c] and [N], as experiments.prepare_data '
+                       'writes them.')
+  return arrays
+
+
+def _load_digits():
+  """The 1,797 8x8 digits that scikit-learn bundles, in one fixed random order, the last 360 as test split."""
+  from sklearn.datasets import load_digits
+  bunch = load_digits()
+  order = np.random.default_rng(0).permutation(len(bunch.images))
+  images = bunch.images[order].astype(np.uint8)[..., None]
+  labels = bunch.target[order].astype(np.int32)
+  arrays = {'train_images': images[:-360], 'train_labels': labels[:-360],
+            'test_images': images[-360:], 'test_labels': labels[-360:]}
+  return arrays, _sha256(images, labels)
+
+
+def _sha256(*arrays) -> str:
+  digest = hashlib.sha256()
+  for array in arrays:
+    digest.update(np.ascontiguousarray(array).data)
+  return digest.hexdigest()
+
+
+def cache_dir() -> Path:
+  """Where decoded arrays and compiled programs are kept: $LCODE_CACHE, else ~/.cache/lcode."""
+  return Path(os.environ.get('LCODE_CACHE', '~/.cache/lcode')).expanduser()
+
+
+def cache_is_writable() -> bool:
+  try:
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    return os.access(cache_dir(), os.W_OK)
+  except OSError:
+    return False
+
+
+def _cached(key: str, read: Callable) -> dict[str, np.ndarray]:
+  """`read()`, kept as an .npz (its CRCs checked on reading) in the cache; without a writable cache, just `read()`."""
+  path = cache_dir() / 'data' / f'{key}.npz'
+  try:
+    with np.load(path, allow_pickle=False) as stored:
+      return dict(stored)
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    pass  # absent or damaged: decode again
+  arrays = read()
+  try:
+    _write_npz(path, np.savez, arrays)
+  except OSError:
+    pass  # a cache is a convenience
+  return arrays

@@ -1,0 +1,1 @@
+"""What lies in a workdir: configs and presets, base models, codes, records; resumable, and recorded."""

@@ -1,0 +1,86 @@
+"""Named schemes: which encoder, parity model and decoder make up each published code, and how they are trained."""
+
+import dataclasses
+
+from lcode.coding import coders
+from lcode.errors import InputError
+from lcode.runs.configs import CodeConfig, PARITY_MODELS
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+  """One row's recipe.
+
+  Attributes:
+    encoder, decoder, parity_model: names of the parts.
+    loss, recipe: how what there is to train is trained.
+    per_query: whether each query is answered for itself, so that k does not matter: trained and evaluated at k = 1.
+    source: whose code it is.
+  """
+
+  encoder: str
+  decoder: str = 'mlp'
+  parity_model: str = 'base'
+  loss: str = 'kl_base'
+  recipe: str = 'onecycle'
+  per_query: bool = False
+  source: str = ''
+
+  @property
+  def copies(self) -> bool:
+    """Whether r parities are r copies of every query: replication proper."""
+    return self.per_query and self.parity_model == 'base'
+
+
+LEARNED, PARM = 'Learning a Code (arXiv:1806.01259)', 'ParM (arXiv:1905.00863)'
+PRESETS = {
+    'learned-mlp': Preset('mlp', source=LEARNED),
+    'learned-conv': Preset('conv', recipe='onecycle_conv', source=LEARNED),
+    'parm-addition': Preset('addition', 'subtraction', 'from_base', 'mse_base', 'parity', source=PARM),
+    'parm-concatenation': Preset('concatenation', 'subtraction', 'from_base', 'mse_base', 'parity', source=PARM),
+    'concatenation-mlp': Preset('concatenation', 'mlp', 'from_base', recipe='parity',
+                                source=f'{PARM}, learned decoder'),
+    'learned-parity-model': Preset('mlp', 'mlp', 'from_base', source='all three parts trained'),
+    'berrut': Preset('berrut', 'berrut', source='BACC (arXiv:2009.08327), systematic'),
+    'approxifer': Preset('approxifer', 'approxifer', source='ApproxIFER (arXiv:2109.09868)'),
+    'nercc': Preset('spline', 'spline', source='NeRCC (arXiv:2402.04377)'),
+    'replication': Preset('replication', 'replication', per_query=True, source='r copies of every query'),
+    'bundle': Preset('bundle', 'bundle', 'students', recipe='distil', source='k students of F at one worker'),
+    'backup': Preset('replication', 'replication', 'backup', recipe='distil', per_query=True,
+                     source='a small network distilled from F'),
+    'default': Preset('replication', 'replication', 'default', recipe='distil', per_query=True,
+                      source='one answer for all'),
+}
+
+
+def get_preset(name: str) -> Preset:
+  """The preset of a name in `PRESETS`, of an encoder, or of `encoder:parity_model:decoder`.
+
+  Raises:
+    InputError: if it is none of these.
+  """
+  if name in PRESETS:
+    return PRESETS[name]
+  if name in coders.ENCODERS:  # a new encoder needs no more than its line there
+    return Preset(name)
+  parts = name.split(':')
+  tables = coders.ENCODERS, PARITY_MODELS, coders.DECODERS
+  if len(parts) == 3 and all(part in table for part, table in zip(parts, tables)):
+    encoder, parity_model, decoder = parts
+    trained = parity_model in ('from_base', 'from_scratch')
+    return Preset(encoder, decoder, parity_model, 'mse_base' if decoder == 'subtraction' else 'kl_base',
+                  'parity' if trained else 'onecycle')
+  raise InputError(f'{name!r} is no scheme: choose from {", ".join(PRESETS)}, an encoder '
+                   f'({", ".join(coders.ENCODERS)}), or encoder:parity_model:decoder.')
+
+
+def config_of(name: str, k: int, r: int, dataset: str, base_model: str, seed: int, epochs: int | None,
+              backup_multiply_adds: int, recipe: str | None = None) -> CodeConfig:
+  """The resolved config of a scheme at (k, r), by its own recipe or another; groups of one for a per-query preset."""
+  preset = get_preset(name)
+  if preset.per_query:
+    k, r = 1, r if preset.copies else 1
+  return CodeConfig(
+      dataset, base_model, k, r, preset.encoder, preset.decoder, preset.parity_model, '', preset.loss,
+      recipe or preset.recipe,
+      epochs, None, seed, None, backup_multiply_adds if preset.parity_model == 'backup' else None).resolved()

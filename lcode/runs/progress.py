@@ -1,0 +1,71 @@
+"""What a person watches: progress bars and tables (rich, on standard error) and TensorBoard event files."""
+
+import rich.progress
+import tensorboardX
+from rich.console import Console
+from rich.table import Table
+
+from lcode.training.loop import Reporter
+
+console = Console(stderr=True)
+
+
+class Progress(Reporter):
+  """A bar over the steps, a line an epoch (about `lines` in all) with the accuracies `shown`, and event files."""
+
+  def __init__(self, title: str, workdir, shown: tuple[str, ...], lines: int = 20):
+    self.title = title
+    self.shown = shown
+    self.lines = lines
+    self.writer = tensorboardX.SummaryWriter(str(workdir / 'events'), flush_secs=10)
+    self.bar = rich.progress.Progress(
+        rich.progress.TextColumn('{task.description}'), rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(), rich.progress.TimeRemainingColumn(), console=console,
+        transient=True, disable=not console.is_terminal)
+
+  def __enter__(self):
+    self.bar.start()
+    return self
+
+  def __exit__(self, *_):
+    self.bar.stop()
+    self.writer.close()
+
+  def start(self, total_steps, done):
+    self.total = total_steps
+    self.next_line = done
+    self.task = self.bar.add_task(self.title, total=total_steps, completed=done)
+    if 0 < done < total_steps:
+      console.print(f'{self.title}: goes on at step {done} of {total_steps}')
+
+  def steps(self, done, losses):
+    # A step of a small model takes a fraction of a millisecond: nothing more than this happens here.
+    self.bar.update(self.task, completed=done)
+
+  def epoch(self, figures):
+    step = figures['step']
+    self.writer.add_scalar('train_loss', figures['train_loss'], step)
+    for name, value in figures.items():
+      if name.startswith('validation_'):
+        self.writer.add_scalar(name.replace('_', '/', 1), value, step)
+    if step >= self.next_line or step == self.total:
+      self.next_line = step + self.total / self.lines
+      console.print(self._line(figures), highlight=False)
+
+  def _line(self, figures):
+    text = (f'{self.title}: epoch {figures["epoch"]}, step {figures["step"]}/{self.total}, '
+            f'loss {figures["train_loss"]:.4f}')
+    for name in self.shown:
+      value = figures.get(f'validation_{name}_accuracy')
+      if value is not None:
+        text += f', {name} {100 * value:.2f}'
+    return text + f' ({figures["seconds"]:.1f} s)'
+
+
+def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
+  table = Table(title=title)
+  for column, name in enumerate(header):
+    table.add_column(name, justify='left' if column == 0 else 'right')
+  for row in rows:
+    table.add_row(*row)
+  console.print(table)

@@ -1,0 +1,1 @@
+"""Training and judging a code: objectives, the pure step, devices, the loop, checkpoints, test figures."""

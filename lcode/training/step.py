@@ -1,0 +1,181 @@
+"""Objectives and the training step: pure functions, no I/O, no knowledge of devices beyond an axis name."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from lcode.coding.scheme import Scheme, stack_units
+from lcode.data import crop_and_flip
+from lcode.training import losses, metrics
+
+
+@flax.struct.dataclass
+class TrainState:
+  """All that training changes: donated, replicated and checkpointed whole."""
+
+  step: Any         # int32[]
+  params: Any
+  model_state: Any  # what is not trained by gradients: batch statistics
+  opt_state: Any
+  key: Any          # the typed PRNG key of the run; a step folds its number in
+
+
+@flax.struct.dataclass
+class Batch:
+  """g groups of k queries."""
+
+  x: Any             # f32[g, k, *S]
+  base_outputs: Any  # f32[g, k, C], F on the plain (not augmented) queries; None where F itself is trained
+  labels: Any        # int32[g, k]
+  real: Any          # bool[g], False for groups that only fill the batch
+  available: Any = None  # bool[s, n], the step's own scenarios; None for those of the objective
+
+
+class Outcome(NamedTuple):
+  """What an objective says of a batch: sums, so that batches and devices add up."""
+
+  loss_sum: Any
+  weight: Any       # how many terms are in loss_sum
+  model_state: Any
+  counts: Any       # metrics.Counts
+
+
+def init_state(params, model_state, tx: optax.GradientTransformation, seed: int) -> TrainState:
+  return TrainState(jnp.int32(0), params, model_state, tx.init(params), jax.random.key(seed))
+
+
+def make_code_objective(scheme: Scheme, loss_fn: Callable, available, axis_name: str | None = None,
+                        train_parity_model: bool = True) -> Callable:
+  """The reconstruction loss of "Learning a Code" (arXiv:1806.01259, section 4), for any code and scenarios.
+
+  Encoding and inference on the parities run once a group, decoding once a scenario. In each scenario
+  the data units that are missing count; where a code does not pass on what arrives, all k answers do.
+
+  Args:
+    scheme: the code.
+    loss_fn: a per-unit loss, one of `losses.LOSSES`.
+    available: bool[s, n], the scenarios; a batch that brings its own goes by these.
+    axis_name: of the devices that a batch is split over, for the batch statistics of a parity model.
+    train_parity_model: False where it stays as it is, its batch statistics too.
+
+  Returns:
+    (params, model_state, base_variables, batch, train) -> Outcome.
+  """
+
+  def objective(params, model_state, base_variables, batch, train):
+    scenarios = jnp.asarray(available if batch.available is None else batch.available, bool)
+    coded = jax.vmap(scheme.encode, (None, 0))(params, batch.x)
+    outputs, model_state = scheme.infer(params, model_state, base_variables, coded, train and train_parity_model,
+                                        axis_name)
+    if scheme.systematic:
+      outputs = stack_units(batch.base_outputs, outputs)
+    decode = jax.vmap(jax.vmap(scheme.decode, (None, None, 0)), (None, 0, None))
+    reconstructed = decode(params, outputs, scenarios)  # [g, s, k, C]
+    unit_loss = loss_fn(reconstructed, jnp.broadcast_to(batch.base_outputs[:, None], reconstructed.shape),
+                        jnp.broadcast_to(batch.labels[:, None], reconstructed.shape[:-1]))
+    approximated = ~scenarios[:, :scheme.code.k] | (not scheme.passthrough)
+    mask = approximated[None] & batch.real[:, None, None]
+    loss_sum, weight = losses.masked_sum(unit_loss, mask)
+    counts = metrics.count(unit_loss, reconstructed, batch.base_outputs, batch.labels, mask)
+    return Outcome(loss_sum, weight, model_state, counts)
+
+  return objective
+
+
+def make_base_objective(model) -> Callable:
+  """Cross-entropy of a base model to the labels; groups of one. Same signature as `make_code_objective`'s."""
+
+  def objective(params, model_state, base_variables, batch, train):
+    del base_variables
+    variables = {'params': params, **model_state}
+    x = batch.x[:, 0]
+    if train and model_state:
+      logits, model_state = model.apply(variables, x, train=True, mutable=list(model_state))
+    else:
+      logits = model.apply(variables, x, train=train)
+    unit_loss = losses.xent_label(logits, None, batch.labels[:, 0])
+    loss_sum, weight = losses.masked_sum(unit_loss, batch.real)
+    # F is its own reconstruction here, so that "degraded accuracy" reads as plain accuracy.
+    counts = metrics.count(unit_loss[:, None, None], logits[:, None, None], logits[:, None], batch.labels,
+                           batch.real[:, None, None])
+    return Outcome(loss_sum, weight, model_state, counts)
+
+  return objective
+
+
+def make_train_step(objective: Callable, tx: optax.GradientTransformation, axis_name: str | None = None) -> Callable:
+  """The training step: (state, base_variables, batch) -> state, {'loss': f32[]}.
+
+  The loss is the mean over the whole batch: sums and weights are added over the devices of `axis_name` before
+  they are divided, so any number of devices takes the same step, padding included.
+  """
+
+  def add_up(tree):
+    return tree if axis_name is None else jax.lax.psum(tree, axis_name)
+
+  def step(state, base_variables, batch):
+    def local_loss(params):
+      outcome = objective(params, state.model_state, base_variables, batch, True)
+      # Dividing this device's sum by everybody's weight makes the sum of gradients the gradient of the mean.
+      return outcome.loss_sum / jnp.maximum(add_up(outcome.weight), 1), outcome
+
+    (loss, outcome), grads = jax.value_and_grad(local_loss, has_aux=True)(state.params)
+    loss, grads = add_up((loss, grads))
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    state = state.replace(step=state.step + 1, params=optax.apply_updates(state.params, updates),
+                          opt_state=opt_state, model_state=outcome.model_state)
+    return state, {'loss': loss}
+
+  return step
+
+
+def make_fetch(normalise: Callable, augment: bool) -> Callable:
+  """Returns (split, indices int32[g, k], real bool[g], keys[g]) -> Batch, gathered on the device.
+
+  `split` is a dictionary of device arrays: `images` [N, *S], `labels` int32[N], `base_outputs` f32[N, C] or None.
+  """
+
+  def fetch(split, indices, real, keys=None):
+    images = split['images'][indices]
+    if augment and keys is not None:
+      keys = jax.vmap(lambda key: jax.random.split(key, indices.shape[1]))(keys)
+      images = jax.vmap(jax.vmap(crop_and_flip))(keys, images)
+    base_outputs = None if split['base_outputs'] is None else split['base_outputs'][indices]
+    return Batch(normalise(images), base_outputs, split['labels'][indices], real)
+
+  return fetch
+
+
+def make_planned_step(train_step: Callable, fetch: Callable) -> Callable:
+  """Wraps a step so that it takes its own batch: (state, base_variables, split, plan) -> state, metrics.
+
+  `plan` holds `indices` int32[steps, g, k], `real` bool[steps, g] and `position` int32[g], each group's place in
+  the whole batch; and where scenarios are sampled a step, `available` bool[steps, s, n]. Step t takes row t mod steps;
+  a group's random key depends on the run's key, t and its position alone, not on the device it is on.
+  """
+
+  def step(state, base_variables, split, plan):
+    row = state.step % len(plan['indices'])
+    key = jax.random.fold_in(state.key, state.step)
+    keys = jax.vmap(lambda position: jax.random.fold_in(key, position))(plan['position'])
+    batch = fetch(split, plan['indices'][row], plan['real'][row], keys)
+    if 'available' in plan:
+      batch = batch.replace(available=plan['available'][row])
+    return train_step(state, base_variables, batch)
+
+  return step
+
+
+def make_planned_evaluation(objective: Callable, fetch: Callable, axis_name: str | None = None) -> Callable:
+  """Returns ((params, model_state), base_variables, split, plan, row int32[]) -> metrics.Counts of that batch."""
+
+  def evaluate(variables, base_variables, split, plan, row):
+    batch = fetch(split, plan['indices'][row], plan['real'][row])
+    counts = objective(*variables, base_variables, batch, False).counts
+    return counts if axis_name is None else jax.lax.psum(counts, axis_name)
+
+  return evaluate

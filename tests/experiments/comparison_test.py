@@ -1,0 +1,145 @@
+"""Every code on the same work: rows, what they cost, and that nothing is done twice."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.studies import comparison
+from lcode.coding import coders
+from lcode.errors import InputError
+from lcode.runs import base_model
+from lcode.runs.configs import BaseConfig, RunOptions
+from lcode.runs.presets import config_of, PRESETS, Preset, get_preset
+
+ONE = RunOptions(devices=1)
+FREE = ('approxifer', 'replication', 'addition:from_base:subtraction', 'backup', 'nonsense')
+
+
+@pytest.fixture(scope='module')
+def base_dir(tmp_path_factory):
+  path = tmp_path_factory.mktemp('comparison') / 'base'
+  base_model.train_base(BaseConfig(epochs=20), str(path), ONE)
+  return str(path)
+
+
+@pytest.fixture(scope='module')
+def compared(base_dir, tmp_path_factory):
+  path = tmp_path_factory.mktemp('comparison')
+  what = comparison.Comparison('digits', 'mlp', FREE[:4], (2,), (1, 2), epochs=3, backup_work=(0.1,))
+  return what, path, comparison.compare(what, str(path), base_dir, ONE)
+
+
+def by_row(rows):
+  return {(row['scheme'], row['k'], row['r']): row for row in rows}
+
+
+def test_every_row_is_there_with_its_cost(compared):
+  _, path, found = compared
+  rows = by_row(found)
+  names = ('approxifer', 'replication', 'addition:from_base:subtraction', 'backup-0.1')
+  assert set(rows) == {(name, k, r) for name in names for k in (2,) for r in (1, 2)} and len(found) == 8
+  for (name, k, r), row in rows.items():
+    expected = {'replication': r, 'backup-0.1': 0}.get(name, r / k)
+    assert row['worker_work'] == pytest.approx(expected, rel=1e-3)
+    low, high = {'backup-0.1': (0.05, 0.11)}.get(name, (0, 0.05))
+    assert low <= row['frontend_work'] <= high
+    assert row['passthrough'] == (name != 'approxifer') and len({row['base_sha256'] for row in found}) == 1
+    if name == 'replication':
+      assert row['degraded_accuracy'] == row['available_accuracy'] and row['reconstruction_accuracy'] == 1
+  assert [json.loads(line) for line in (path / 'records.jsonl').read_text().splitlines()] == found
+
+
+def test_what_is_done_is_not_done_again(compared, base_dir, monkeypatch):
+  what, path, found = compared
+  monkeypatch.setattr(comparison, 'train_code', lambda *_: pytest.fail('trained again'))
+  before = (path / 'records.jsonl').read_bytes()
+  assert comparison.compare(what, str(path), base_dir, ONE) == found
+  assert (path / 'records.jsonl').read_bytes() == before
+  assert by_row(comparison.latest(path, found[0])) == by_row(found)
+  assert comparison.latest(path, found[0] | {'base_sha256': 'another'}) == []
+
+
+def test_a_row_cut_short_goes_on(base_dir, tmp_path):
+  what = comparison.Comparison('digits', 'mlp', ('parm-addition',), (2,), (1,), epochs=2)
+  whole = comparison.compare(what, str(tmp_path / 'a'), base_dir, ONE)[0]
+  stopped = RunOptions(devices=1, max_steps=3)
+  comparison.compare(what, str(tmp_path / 'b'), base_dir, stopped)
+  resumed = comparison.compare(what, str(tmp_path / 'b'), base_dir, ONE)[0]
+  assert resumed['steps'] == whole['steps'] and resumed['test_loss'] == whole['test_loss']
+
+
+def test_table_and_pictures(compared):
+  _, path, found = compared
+  rows = comparison.summarise(found)
+  text = comparison.markdown(rows)
+  for row in rows:
+    table = text.split(f'r = {row["r"]}. Degraded')[1].split('r = ')[0]
+    by_missing = ' / '.join(f'{100 * value["degraded_accuracy"]:.1f}' for value in
+                            by_row(found)[row['scheme'], row['k'], row['r']]['missing'])
+    assert f'| {row["scheme"]} | {by_missing} |' in table
+    work = text.split(f'r = {row["r"]}. Extra work')[1].split('r = ')[0]
+    assert f'| {row["scheme"]} | {row["frontend_work"]:.3f} + {row["worker_work"]:.2f} |' in work
+  assert 'approxifer, nothing missing' in text and 'backup-0.1, nothing missing' not in text
+  for picture in comparison.save_pictures(rows, path, 'a test'):
+    assert picture.read_bytes().startswith(b'\x89PNG') and picture.stat().st_size > 10_000
+
+
+def test_means_over_seeds(compared):
+  row = compared[2][0]
+  other = row | {'seed': 1, 'degraded_accuracy': row['degraded_accuracy'] - 0.1}
+  mean, = comparison.summarise([row, other])
+  assert mean['seeds'] == 2 and mean['spread'] == pytest.approx(0.1)
+  assert mean['degraded_accuracy'] == pytest.approx(row['degraded_accuracy'] - 0.05)
+
+
+def test_overall_accuracy_by_simulation(rng):
+  """Units fail at random; a group of a code that does not pass on what arrives suffers from any missing unit."""
+  row = {'k': 3, 'r': 1, 'intact_accuracy': 0.9, 'degraded_accuracy': 0.6}
+  missing = rng.random((200_000, 4)) < 0.1
+  touched = missing.any(1).mean()
+  assert comparison.overall(row | {'passthrough': False}, 0.1) == pytest.approx(0.9 - 0.3 * touched, abs=2e-3)
+  assert comparison.overall(row | {'passthrough': True}, 0.1) == pytest.approx(0.9 - 0.3 * missing.mean(), abs=2e-3)
+  assert comparison.overall(row | {'passthrough': False}, 0.0) == 0.9
+
+
+def test_rows_that_cannot_be_are_left_out_with_the_reason(base_dir, tmp_path, capsys):
+  what = comparison.Comparison('digits', 'mlp', ('nercc', 'addition:base:subtraction', 'berrut'), (1, 500), (1,))
+  found = comparison.compare(what, str(tmp_path), base_dir, ONE)
+  assert set(by_row(found)) == {('berrut', 1, 1)}
+  said = ' '.join(capsys.readouterr().err.split())
+  assert 'nercc, k=1, r=1: left out: k=1 leaves a spline too few workers' in said
+  assert 'addition:base:subtraction, k=1, r=1: left out: --decoder=subtraction undoes sums' in said
+  assert 'berrut, k=500, r=1: left out: k=500 is larger than the split' in said
+  with pytest.raises(InputError, match="'nonsense' is no scheme"):
+    comparison.compare(comparison.Comparison('digits', 'mlp', FREE, (2,), (1,)), str(tmp_path / 'b'), base_dir, ONE)
+  assert not (tmp_path / 'b').exists()
+
+
+def test_families():
+  for name, preset in PRESETS.items():
+    config = config_of(name, 4, 2, 'mnist', 'mlp', 7, None, 10_000)
+    assert (config.encoder, config.decoder, config.parity_model) == (
+        preset.encoder, preset.decoder, preset.parity_model) and config.seed == 7
+    assert (config.k, config.r) == ((1, 2 if name == 'replication' else 1) if preset.per_query else (4, 2))
+  assert get_preset('conv') == Preset('conv')
+  mixed = get_preset('mlp:from_scratch:subtraction')
+  assert (mixed.encoder, mixed.parity_model, mixed.decoder) == ('mlp', 'from_scratch', 'subtraction')
+  assert mixed.loss == 'mse_base'
+  for name in ('a:b', 'mlp:mlp:mlp', ''):
+    with pytest.raises(InputError, match='no scheme'):
+      get_preset(name)
+
+
+def test_readmes_new_encoder_is_one_line(base_dir, tmp_path, monkeypatch):
+  text = (Path(__file__).parents[2] / 'README.md').read_text()
+  names = {}
+  exec(re.search(r'```\n(import flax.*?)```', text, re.DOTALL)[1], names)
+  monkeypatch.setitem(coders.ENCODERS, 'mine', names['MyEncoder'])
+  what = comparison.Comparison('digits', 'mlp', ('mine', 'mine:from_base:subtraction', 'default'), (2,), (2,), epochs=2)
+  rows = by_row(comparison.compare(what, str(tmp_path), base_dir, ONE))
+  assert rows['mine', 2, 2]['worker_work'] == pytest.approx(1.0, rel=1e-3)
+  assert rows['mine', 2, 2]['encoder_parameters'] == 128 * 256 + 256 + 256 * 128 + 128
+  assert all(np.isfinite(row['test_loss']) for row in rows.values()) and len(rows) == 3
