@@ -1,15 +1,11 @@
-"""The exceptions that lcode raises: for input it cannot use, and when the time it was given is over."""
+"""The exceptions that lcode raises, and the checks that every room shares."""
+
+import numbers
+from typing import Any
 
 
 class InputError(ValueError):
   """Bad input, in one sentence: the value, what is allowed, what to do."""
-
-
-def one_of(kind: str, name: str, known) -> str:
-  """Returns `name` if it is in `known`, else raises `InputError` that lists the known names."""
-  if name not in known:
-    raise InputError(f'unknown {kind} {name!r}: the known ones are {", ".join(sorted(known))}.')
-  return name
 
 
 class DivergedError(InputError):
@@ -18,3 +14,32 @@ class DivergedError(InputError):
 
 class OutOfTime(Exception):
   """A run was saved and stopped because its time is over; the same command goes on with it."""
+
+
+def one_of(kind: str, name: str, known) -> str:
+  """Returns `name` if it is in `known`, else raises `InputError` that lists the known names."""
+  if not isinstance(name, str) or name not in known:
+    raise InputError(f'unknown {kind} {name!r}: the known ones are {", ".join(sorted(known))}.')
+  return name
+
+
+def whole(name: str, value: Any, least: int = 1) -> int:
+  """Returns `value` as an int if it is a whole number of at least `least`, else raises `InputError`."""
+  if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+    raise InputError(f'{name}={value!r} is not allowed: it must be a whole number of at least {least}.')
+  return int(value)
+
+
+def register(table: dict, kind: str, name: str, value: Any) -> None:
+  """Adds `value` to a table of named parts.
+
+  Registering the same object again does nothing, so that a module may be imported twice.
+
+  Raises:
+    InputError: if the name is no identifier (dashes are allowed), or is taken by something else.
+  """
+  if not isinstance(name, str) or not name.replace('-', '_').isidentifier():
+    raise InputError(f'{name!r} is no name for a {kind}: use letters, digits, dashes and underscores, as in my-{kind}.')
+  if table.get(name, value) is not value:
+    raise InputError(f'the {kind} {name!r} is there already: choose another name.')
+  table[name] = value

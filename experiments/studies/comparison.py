@@ -1,7 +1,6 @@
 """Every code on the same work: one frozen model, the same test groups and erasures, and what each code costs."""
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from experiments.studies import plots
 from lcode import data, models
 from lcode.coding.costs import cost
+from lcode.data.digest import sha256
 from lcode.errors import InputError
 from lcode.runs import base_model, records
 from lcode.runs.code_run import train_code
@@ -188,7 +188,7 @@ def save_pictures(rows: Sequence[dict], workdir: Path, title: str) -> list[Path]
 
 def _figures(config, path, base, options) -> dict:
   what = json.dumps([dataclasses.asdict(config), base.sha256], sort_keys=True)
-  name = hashlib.sha256(what.encode()).hexdigest()[:8]
+  name = sha256(what)[:8]
   name = f'{config.encoder}-{config.parity_model}-{config.decoder}-k{config.k}-r{config.r}-{name}'
   trained = train_code(config, str(path / 'codes' / name), None, options, base)
   return trained.record | {'kind': 'comparison', 'passthrough': trained.scheme.passthrough}

@@ -1,7 +1,6 @@
 """Data sets by name: digits, TFDS directories or exported arrays, decoded once and cached."""
 
 import dataclasses
-import hashlib
 import os
 import tempfile
 import zipfile
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lcode.data.arrays import Arrays, Spec
+from lcode.data.digest import sha256
 from lcode.errors import InputError, one_of
 
 
@@ -53,7 +53,7 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
     arrays, source = _load_digits()
   elif data_dir and (exported := Path(data_dir).expanduser() / f'{name}.npz').is_file():
     arrays = _read_export(exported)
-    source = _sha256(*(arrays[key] for key in sorted(arrays)))
+    source = sha256(*(arrays[key] for key in sorted(arrays)))
   else:
     try:
       from lcode.data import tfds
@@ -63,7 +63,7 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
     directory = tfds.locate(name, data_dir)
     arrays = _cached(f'{name}-{tfds.fingerprint(directory)[:32]}', lambda: tfds.read(directory))
     # The bytes of a prepared directory differ from one preparation to the next; the arrays do not.
-    source = _sha256(*(arrays[key] for key in sorted(arrays)))
+    source = sha256(*(arrays[key] for key in sorted(arrays)))
   held_out = len(arrays['train_images']) - spec.validation
   if held_out < 1:
     raise InputError(f'{name} has {len(arrays["train_images"])} training images in {data_dir}, of which '
@@ -126,14 +126,7 @@ def _load_digits():
   labels = bunch.target[order].astype(np.int32)
   arrays = {'train_images': images[:-360], 'train_labels': labels[:-360],
             'test_images': images[-360:], 'test_labels': labels[-360:]}
-  return arrays, _sha256(images, labels)
-
-
-def _sha256(*arrays) -> str:
-  digest = hashlib.sha256()
-  for array in arrays:
-    digest.update(np.ascontiguousarray(array).data)
-  return digest.hexdigest()
+  return arrays, sha256(images, labels)
 
 
 def cache_dir() -> Path:

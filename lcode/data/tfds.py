@@ -8,7 +8,6 @@ stock builder, which writes the directory that `tfds.data_source` reads.
 import concurrent.futures
 import contextlib
 import gzip
-import hashlib
 import http.client
 import os
 import shutil
@@ -23,6 +22,7 @@ import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 from array_record.python import array_record_module
 
+from lcode.data.digest import sha256, sha256_of_file
 from lcode.errors import InputError
 
 TIMEOUT_S = 10
@@ -52,10 +52,8 @@ def locate(name: str, data_dir: str | None) -> Path:
 
 def fingerprint(directory: Path) -> str:
   """SHA-256 over the names and contents of a prepared directory's files."""
-  digest = hashlib.sha256()
-  for path in sorted(p for p in directory.iterdir() if p.is_file()):
-    digest.update(path.name.encode() + b'\0' + _sha256(path).encode())
-  return digest.hexdigest()
+  files = sorted(p for p in directory.iterdir() if p.is_file())
+  return sha256(*(f'{path.name}\0{_sha256(path)}' for path in files))
 
 
 def read(directory: Path) -> dict[str, np.ndarray]:
@@ -174,8 +172,7 @@ def _num_records(path) -> int:
 
 def _sha256(path) -> str:
   try:
-    with open(path, 'rb') as file:
-      return hashlib.file_digest(file, 'sha256').hexdigest()
+    return sha256_of_file(path)
   except OSError as error:
     raise InputError(f'{path} cannot be read ({error.strerror}): make it readable, or name another --data_dir.'
                      ) from error

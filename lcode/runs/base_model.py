@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import statistics
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import jax
 import numpy as np
 
 from lcode import data, models
+from lcode.data.digest import sha256
 from lcode.errors import InputError
 from lcode.runs import records
 from lcode.runs.configs import BaseConfig, CodeConfig, RunOptions
@@ -158,11 +158,10 @@ def base_template(config, dataset) -> tuple[Any, dict]:
 
 
 def _base(config, dataset, params, model_state) -> Base:
-  digest = hashlib.sha256()
-  for path, value in jax.tree_util.tree_leaves_with_path((params, model_state)):
-    digest.update(jax.tree_util.keystr(path).encode() + np.asarray(value).tobytes())
+  leaves = jax.tree_util.tree_leaves_with_path((params, model_state))
+  digest = sha256(*(part for path, value in leaves for part in (jax.tree_util.keystr(path), value)))
   model = models.make_model(config.base_model, dataset.image_shape, dataset.num_classes)
-  return Base(dataset, {'params': params, **model_state}, models.make_apply(model), digest.hexdigest())
+  return Base(dataset, {'params': params, **model_state}, models.make_apply(model), digest)
 
 
 def timing(result, batch_size) -> dict:

@@ -6,7 +6,6 @@ for evaluation. Each has `arrays/` (Orbax), `meta.json` and `manifest.json`, is 
 renamed when complete.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -19,6 +18,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from lcode.data.digest import sha256, sha256_of_file
 from lcode.errors import InputError
 from lcode.training.loop import Best
 from lcode.training.step import TrainState
@@ -103,7 +103,7 @@ def _checkpointer():
 
 def _manifest(directory: Path) -> dict[str, str]:
   files = sorted(p for p in directory.rglob('*') if p.is_file() and p.name != 'manifest.json')
-  return {str(p.relative_to(directory)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+  return {str(p.relative_to(directory)): sha256_of_file(p) for p in files}
 
 
 def _is_key(x) -> bool:
@@ -211,7 +211,7 @@ class Store:
   def _write_best(self, best: Best, meta: dict) -> None:
     """Writes the best unless it is there, whole: a step's number alone may be of a timeline that was left."""
     directory = self.root / 'best' / str(best.step)
-    meta = {**meta, 'sha256': _sha256_of(best.variables)}
+    meta = {**meta, 'sha256': sha256(*map(_to_host, jax.tree.leaves(best.variables)))}
     try:
       if load_meta(directory) == meta:
         return
@@ -222,10 +222,3 @@ class Store:
   def _remove(self, kind, steps):
     for step in steps:
       shutil.rmtree(self.root / kind / str(step), ignore_errors=True)
-
-
-def _sha256_of(tree) -> str:
-  digest = hashlib.sha256()
-  for value in jax.tree.leaves(tree):
-    digest.update(_to_host(value).tobytes())
-  return digest.hexdigest()
