@@ -13,9 +13,14 @@ from lcode.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-  """What is fixed about a data set: its scale to [0, 1], normalisation, validation split and augmentation."""
+  """What is fixed about a data set: its queries' shape, scale to [0, 1], normalisation, validation split, augmentation.
+
+  The shape and the number of classes are what they are without loading the data; None where only the data say.
+  """
 
   validation: int                  # images of the training split held out: its last ones
+  image_shape: tuple[int, ...] | None = None
+  num_classes: int | None = None
   scale: float = 255.0
   mean: tuple[float, ...] = (0.0,)
   std: tuple[float, ...] = (1.0,)

@@ -16,10 +16,10 @@ from lcode.errors import InputError, one_of
 
 
 SPECS = {
-    'digits': Spec(validation=137, scale=16.0),
-    'mnist': Spec(validation=5000),
-    'fashion_mnist': Spec(validation=5000),
-    'cifar10': Spec(validation=5000, mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010), augment=True),
+    'digits': Spec(137, (8, 8, 1), 10, scale=16.0),
+    'mnist': Spec(5000, (28, 28, 1), 10),
+    'fashion_mnist': Spec(5000, (28, 28, 1), 10),
+    'cifar10': Spec(5000, (32, 32, 3), 10, mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010), augment=True),
 }
 
 

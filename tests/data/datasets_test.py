@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lcode import data
+from lcode.data import datasets
 from lcode.errors import InputError
 
 
@@ -72,15 +73,15 @@ def test_decoded_arrays_are_cached_and_a_damaged_cache_is_read_again(cache):
     return {'x': np.arange(1000, dtype=np.uint8)}
 
   for _ in range(2):
-    np.testing.assert_array_equal(data._cached('t-1', read)['x'], read_value())
+    np.testing.assert_array_equal(datasets._cached('t-1', read)['x'], read_value())
   assert len(calls) == 1
   path = cache / 'data' / 't-1.npz'
   content = bytearray(path.read_bytes())
   content[600] ^= 1
   path.write_bytes(content)
-  np.testing.assert_array_equal(data._cached('t-1', read)['x'], read_value())
+  np.testing.assert_array_equal(datasets._cached('t-1', read)['x'], read_value())
   assert len(calls) == 2
-  data._cached('t-2', read)
+  datasets._cached('t-2', read)
   assert len(calls) == 3
   assert not [p for p in path.parent.iterdir() if p.suffix != '.npz']
 
@@ -92,7 +93,7 @@ def read_value():
 def test_no_writable_cache_is_no_trouble(monkeypatch, tmp_path):
   (tmp_path / 'file').write_text('')
   monkeypatch.setenv('LCODE_CACHE', str(tmp_path / 'file' / 'cache'))
-  np.testing.assert_array_equal(data._cached('t-1', lambda: {'x': read_value()})['x'], read_value())
+  np.testing.assert_array_equal(datasets._cached('t-1', lambda: {'x': read_value()})['x'], read_value())
 
 
 def test_unknown_data_set_names_the_known_ones():

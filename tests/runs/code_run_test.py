@@ -243,7 +243,7 @@ def test_what_the_paper_and_the_data_sets_say():
   cifar = SPECS['cifar10']
   assert (cifar.mean, cifar.std) == ((.4914, .4822, .4465), (.2023, .1994, .2010)) and cifar.augment
   assert cifar.validation == 5000
-  assert SPECS['mnist'] == SPECS['fashion_mnist'] == Spec(validation=5000)
+  assert SPECS['mnist'] == SPECS['fashion_mnist'] == Spec(5000, (28, 28, 1), 10)
 
 
 def test_each_split_goes_where_it_belongs(base_dir, tmp_path, monkeypatch):
