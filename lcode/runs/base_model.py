@@ -1,4 +1,4 @@
-"""Base models in workdirs: trained, loaded, and kept beside the codes over them."""
+"""Base models in workdirs: trained, found again, and kept beside the codes over them."""
 
 import dataclasses
 import functools
@@ -18,21 +18,44 @@ from lcode.runs.progress import Progress
 from lcode.training import checkpoint
 from lcode.training.batched import apply_in_batches
 from lcode.training.fit import fit_base
-from lcode.training.recipes import BASE_RECIPES
 
 
 @dataclasses.dataclass(frozen=True)
 class Base:
-  """A frozen base model F with the data that it was trained on."""
+  """A frozen base model F.
 
-  dataset: data.Dataset
+  Attributes:
+    name: of the base model.
+    variables: of F.
+    apply: F, (variables, x f32[b, *S]) -> f32[b, C].
+    sha256: of the variables.
+    spec: of the data set that it answers for.
+    query_shape: *S.
+    num_outputs: C.
+    dataset: the data; None where F was loaded without them.
+    finished: False where training was cut short by max_steps.
+  """
+
+  name: str
   variables: Any
   apply: Any
   sha256: str
+  spec: data.Spec
+  query_shape: tuple[int, ...]
+  num_outputs: int
+  dataset: data.Dataset | None = None
+  finished: bool = True
+
+  @property
+  def preprocess(self):
+    """What turns stored images into queries: [..., *S] -> f32[..., *S]."""
+    return data.make_normalise(self.spec)
 
   @functools.cached_property
   def outputs(self) -> dict[str, np.ndarray]:
     """F's outputs f32[N, C] on the splits that were asked for: many codes are trained over one F."""
+    if self.dataset is None:
+      raise InputError('this base model was loaded without data: F\'s outputs on them are not known.')
     return _Outputs(self)
 
 
@@ -45,56 +68,174 @@ class _Outputs(dict):
 
   def __missing__(self, split):
     base = self.base
-    images = getattr(base.dataset, split).images
-    self[split] = apply_in_batches(base.apply, base.variables, images, data.make_normalise(base.dataset.spec))
+    self[split] = apply_in_batches(base.apply, base.variables, getattr(base.dataset, split).images, base.preprocess)
     return self[split]
 
 
-def train_base(config: BaseConfig, workdir: str, options: RunOptions = RunOptions()) -> tuple[Base, dict]:
-  """Trains F in `workdir`, or goes on where it stopped; returns it with the record that it appended."""
+def train_base(config: BaseConfig, workdir: str, options: RunOptions = RunOptions(),
+               dataset: data.Dataset | None = None) -> tuple[Base, dict]:
+  """Trains F in `workdir`, or resumes there; returns it with the record that it appended.
+
+  Args:
+    config: what to train.
+    workdir: where checkpoints and records go.
+    options: how.
+    dataset: the data where they are loaded already.
+
+  Raises:
+    InputError: before anything is written, if the config, the workdir, the data or the devices will not do.
+  """
   config = config.resolved()
   records.check(Path(workdir), {'kind': 'base', **dataclasses.asdict(config)})
-  dataset = data.load(config.dataset, options.data_dir)
+  dataset = dataset or data.load(config.dataset, options.data_dir)
   devices = options.choose_devices(config.base_model in models.CONVOLUTIONAL, config.batch_size)
   data.plan_batches(np.arange(len(dataset.train)), 1, config.batch_size, drop_last=True)
+  make_model = functools.partial(models.make_model, config.base_model, dataset.image_shape, dataset.num_classes)
+  make_model()  # raises what the model has to say about a query's shape
   path = records.open_workdir(workdir)
   records.claim(path, {'kind': 'base', **dataclasses.asdict(config), 'data_source': dataset.source})
-
-  def make_model(axis):
-    return models.make_model(config.base_model, dataset.image_shape, dataset.num_classes, axis)
-
-  recipe = BASE_RECIPES[config.base_model]
   with Progress(f'base {config.base_model}', path, ('available',)) as reporter:
     result = fit_base(
-        make_model, dataset.train, dataset.validation, make_optimizer=recipe.make_optimizer, epochs=config.epochs,
-        batch_size=config.batch_size, seed=config.seed, preprocess=data.make_normalise(dataset.spec),
-        augment=dataset.spec.augment, devices=devices, max_steps=options.max_steps,
-        store=checkpoint.Store(path / 'checkpoints', len(devices)), save_every_s=options.save_every_s,
-        stop_at=options.stop_at, reporter=reporter)
-  base = _base(config, dataset, *jax.device_get(result.best.variables))
+        make_model, dataset.train, dataset.validation, make_optimizer=config.recipe.make_optimizer,
+        epochs=config.epochs, batch_size=config.batch_size, seed=config.seed,
+        preprocess=data.make_normalise(dataset.spec), augment=dataset.spec.augment, devices=devices,
+        max_steps=options.max_steps, store=checkpoint.Store(path / 'checkpoints', len(devices)),
+        save_every_s=options.save_every_s, stop_at=options.stop_at, reporter=reporter)
+  finished = int(result.state.step) >= config.epochs * result.steps_per_epoch
+  base = _assemble(config.base_model, jax.device_get(result.best.variables), dataset.spec, dataset.image_shape,
+                   dataset.num_classes, dataset, finished)
   record = {'kind': 'base', 'config': dataclasses.asdict(config), 'seed': config.seed,
             'available_accuracy': float((base.outputs['test'].argmax(-1) == dataset.test.labels).mean()),
             'validation_accuracy': result.best.value, 'base_parameters': count_parameters(base.variables),
-            'base_sha256': base.sha256, 'finished': options.max_steps is None}
+            'base_sha256': base.sha256, 'finished': finished}
   record |= timing(result, config.batch_size) | records.environment(devices)
   records.append(path, record)
   return base, record
 
 
-def check_base_dir(base_dir, config: CodeConfig) -> None:
-  """Raises InputError if a base_dir is of another data set or model, or holds something else than a base model."""
+def check_base_dir(base_dir: str | Path, base_model: str, dataset: str, may_be_empty: bool = False) -> None:
+  """Raises InputError if a base_dir has no base model, one of another data set or model, or something else.
+
+  Args:
+    base_dir: the directory.
+    base_model, dataset: names of what it is to hold.
+    may_be_empty: whether a base model may yet be trained there.
+  """
   found = records.read_config(Path(base_dir))
   if found is None:
     if Path(base_dir).is_dir() and any(Path(base_dir).iterdir()) or Path(base_dir).is_file():
-      raise InputError(f'--base_dir={base_dir} holds something, but no base model: name an empty or new directory, '
-                       'or a workdir of train_base.')
+      raise InputError(f'base_dir={str(base_dir)!r} holds something, but no base model: name a workdir of train_base.')
+    if not may_be_empty:
+      raise InputError(f'base_dir={str(base_dir)!r} holds no base model: train one there with train_base first, or '
+                       'leave base_dir out to have one trained in the workdir.')
     return
   if found.get('kind') != 'base':
-    raise InputError(f'--base_dir={base_dir} is no workdir of train_base: name one, or leave the flag out.')
-  for name in ('dataset', 'base_model'):
-    if found.get(name) != getattr(config, name):
-      raise InputError(f'--base_dir={base_dir} was trained with {name}={found.get(name)!r}, this run has '
-                       f'{getattr(config, name)!r}: use a matching base_dir, or change --{name}.')
+    raise InputError(f'base_dir={str(base_dir)!r} is no workdir of train_base: name one, or leave base_dir out.')
+  for name, value in (('dataset', dataset), ('base_model', base_model)):
+    if found.get(name) != value:
+      raise InputError(f'base_dir={str(base_dir)!r} was trained with {name}={found.get(name)!r}, this run has '
+                       f'{value!r}: use a matching base_dir, or change {name}.')
+
+
+def obtain(config: CodeConfig, dataset: data.Dataset, path: Path, base_dir: str | Path | None = None,
+           options: RunOptions = RunOptions(), own: Path | None = None) -> Base:
+  """F for a code: the one in base_dir, else the one that the workdir keeps, else one that is trained on the spot.
+
+  Args:
+    config: names the base model, and with it the seed of one that is trained here.
+    dataset: the data.
+    path: the code's workdir.
+    base_dir: a workdir of `train_base`; if what it holds is not finished, it is finished there.
+    options: how to train it; max_steps counts here too.
+    own: where F is trained if no base_dir is given; None for <path>/base.
+
+  Raises:
+    InputError: if what is there is damaged, or was cut short by max_steps and this run is not.
+  """
+  kept = kept_base(path, dataset) if (path / 'base_model').is_dir() else None
+  source = Path(base_dir) if base_dir is not None else own or path / 'base'
+  found = records.read_config(source)
+  finished = found is not None and any(record.get('finished') for record in records.read(source))
+  if kept and (base_dir is None or not finished):
+    if not kept.finished and options.max_steps is None:
+      raise InputError(f'{path} was started with max_steps, over a base model that is not finished: use another '
+                       'workdir to train in earnest, or give max_steps again.')
+    return kept
+  if finished:
+    make_template = functools.partial(_template, config.base_model, dataset.image_shape, dataset.num_classes)
+    best = checkpoint.Store(source / 'checkpoints').load_best(make_template())
+    return _assemble(config.base_model, best.variables, dataset.spec, dataset.image_shape, dataset.num_classes, dataset)
+  base_config = BaseConfig(config.dataset, config.base_model, seed=config.seed)
+  if found is not None:
+    base_config = records.config_as(BaseConfig, found, source)
+  return train_base(base_config, str(source), dataclasses.replace(options, devices=None), dataset)[0]
+
+
+def keep(path: Path, base: Base) -> None:
+  """Writes F into a code's workdir, so that it can be moved; raises InputError where another F lies there."""
+  if (path / 'base_model').is_dir():
+    found = kept_base(path, base.dataset).sha256
+    if found != base.sha256:
+      raise InputError(f'{path} was started with base_sha256={found!r}, that of the base model given is '
+                       f'{base.sha256!r}: use another workdir, or the base_dir it was started with.')
+    return
+  params = base.variables['params']
+  model_state = {name: value for name, value in base.variables.items() if name != 'params'}
+  meta = {'dataset': base.dataset.name, 'base_model': base.name, 'sha256': base.sha256, 'finished': base.finished,
+          'query_shape': list(base.query_shape), 'num_outputs': base.num_outputs,
+          'spec': dataclasses.asdict(base.spec)}
+  checkpoint.save_tree(path / 'base_model', (params, model_state), meta)
+
+
+def kept_base(path: Path, dataset: data.Dataset | None = None) -> Base:
+  """The base model that a code's workdir keeps; raises InputError if there is none, or it is damaged."""
+  where = Path(path) / 'base_model'
+  try:
+    meta = _completed(checkpoint.load_meta(where), dataset)
+    variables, _ = checkpoint.load_tree(
+        where, lambda _: _template(meta['base_model'], meta['query_shape'], meta['num_outputs']))
+  except checkpoint.DamagedError as error:
+    raise InputError(f'{str(error).rstrip(".")}: remove {where} and train again with the base_dir that the code was '
+                     'trained with, which writes it anew, or copy it from a backup.') from error
+  return _assemble(meta['base_model'], variables, meta['spec'], meta['query_shape'], meta['num_outputs'], dataset,
+                   meta.get('finished', True))
+
+
+def blank_base(name: str, dataset: data.Dataset) -> Base:
+  """F with zeros for variables: to check shapes by before F is there."""
+  variables = _template(name, dataset.image_shape, dataset.num_classes)
+  return _assemble(name, variables, dataset.spec, dataset.image_shape, dataset.num_classes, dataset, False)
+
+
+def _completed(meta: dict, dataset) -> dict:
+  """The meta of a kept F with its spec and shapes, which were not written before: then those of the data set."""
+  if 'spec' in meta:
+    spec = data.Spec(**{name: tuple(value) if isinstance(value, list) else value
+                        for name, value in meta['spec'].items()})
+    return meta | {'spec': spec, 'query_shape': tuple(meta['query_shape'])}
+  spec = dataset.spec if dataset else data.SPECS.get(meta['dataset'])
+  shape, outputs = ((dataset.image_shape, dataset.num_classes) if dataset else
+                    (spec and spec.image_shape, spec and spec.num_classes))
+  if shape is None:
+    raise InputError(f'the base model was kept without its queries\' shape, and the data set {meta["dataset"]!r} does '
+                     'not tell it: give the data set.')
+  return meta | {'spec': spec, 'query_shape': shape, 'num_outputs': outputs}
+
+
+def _template(name: str, query_shape, num_outputs: int) -> tuple[Any, dict]:
+  """(params, other collections) of F as zeros."""
+  model = models.make_model(name, query_shape, num_outputs)
+  variables = dict(zeros_like(jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, *query_shape), np.float32))))
+  return variables.pop('params'), variables
+
+
+def _assemble(name, variables, spec, query_shape, num_outputs, dataset=None, finished=True) -> Base:
+  params, model_state = variables
+  leaves = jax.tree_util.tree_leaves_with_path((params, model_state))
+  digest = sha256(*(part for path, value in leaves for part in (jax.tree_util.keystr(path), value)))
+  apply = models.make_apply(models.make_model(name, query_shape, num_outputs))
+  return Base(name, {'params': params, **model_state}, apply, digest, spec, tuple(query_shape), num_outputs, dataset,
+              finished)
 
 
 def count_parameters(tree) -> int:
@@ -104,64 +245,8 @@ def count_parameters(tree) -> int:
 
 
 def zeros_like(shapes):
+  """A tree of NumPy zeros of the shapes and dtypes of another."""
   return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-
-
-def load_base(config, dataset, path, base_dir) -> Base | None:
-  """The base model that is there already, finished: in base_dir, or the one that the workdir keeps; else None."""
-  kept = kept_base(path, config, dataset) if (path / 'base_model').is_dir() else None
-  found = records.read_config(path / 'base' if base_dir is None else Path(base_dir))
-  if found is None or base_dir is None and kept:
-    return kept
-  base_dir = path / 'base' if base_dir is None else Path(base_dir)
-  if not any(record.get('finished') for record in records.read(base_dir)):
-    return kept
-  best = checkpoint.Store(base_dir / 'checkpoints').load_best(base_template(config, dataset))
-  return _base(config, dataset, *best.variables)
-
-
-def finish_base(config, path, base_dir, options) -> Base:
-  """Trains the base model on the spot, or finishes it."""
-  base_dir = path / 'base' if base_dir is None else Path(base_dir)
-  found = records.read_config(base_dir)
-  base_config = BaseConfig(config.dataset, config.base_model, seed=config.seed)
-  if found is not None:
-    base_config = records.config_as(BaseConfig, found, base_dir)
-  return train_base(base_config, str(base_dir), dataclasses.replace(options, max_steps=None, devices=None))[0]
-
-
-def keep_base(path, config, base):
-  """Writes F's variables into a code's workdir; raises InputError where another F lies there."""
-  if (path / 'base_model').is_dir():
-    found = kept_base(path, config, base.dataset).sha256
-    if found != base.sha256:
-      raise InputError(f'{path} was started with base_sha256={found!r}, that of the base model given is '
-                       f'{base.sha256!r}: use another --workdir, or the base_dir it was started with.')
-  else:
-    params = base.variables['params']
-    model_state = {name: value for name, value in base.variables.items() if name != 'params'}
-    meta = {'dataset': config.dataset, 'base_model': config.base_model, 'sha256': base.sha256}
-    checkpoint.save_tree(path / 'base_model', (params, model_state), meta)
-
-
-def kept_base(path, config, dataset) -> Base:
-  variables, _ = checkpoint.load_tree(path / 'base_model', lambda _: base_template(config, dataset))
-  return _base(config, dataset, *variables)
-
-
-def base_template(config, dataset) -> tuple[Any, dict]:
-  """(params, other collections) of F as zeros."""
-  model = models.make_model(config.base_model, dataset.image_shape, dataset.num_classes)
-  variables = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, *dataset.image_shape), np.float32))
-  variables = zeros_like(variables)
-  return variables.pop('params'), variables
-
-
-def _base(config, dataset, params, model_state) -> Base:
-  leaves = jax.tree_util.tree_leaves_with_path((params, model_state))
-  digest = sha256(*(part for path, value in leaves for part in (jax.tree_util.keystr(path), value)))
-  model = models.make_model(config.base_model, dataset.image_shape, dataset.num_classes)
-  return Base(dataset, {'params': params, **model_state}, models.make_apply(model), digest)
 
 
 def timing(result, batch_size) -> dict:

@@ -1,4 +1,4 @@
-"""Runs in a workdir: train a base model, train a code over one, evaluate it. Resumable, and recorded.
+"""Codes in workdirs: trained over a base model, loaded, evaluated. Resumable, and recorded.
 
 A code's workdir holds `config.json`, `base_model/` (F's variables, so that it stands alone), `checkpoints/`,
 `events/` and `records.jsonl`.
@@ -8,132 +8,190 @@ import dataclasses
 import functools
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from lcode import data, models
-from lcode.coding import coders
+from lcode import data
 from lcode.coding.code import Code, every_scenario
 from lcode.coding.costs import extra_work, group_costs
-from lcode.coding.parity_model import default_answer, from_module, students
-from lcode.coding.scheme import make_scheme, parts_to_train, Scheme
+from lcode.coding.scheme import Codec, Scheme, make_codec, parts_to_train
 from lcode.errors import InputError
-from lcode.models.backup import make_backup
-from lcode.models.student import make_student, start_from
-from lcode.runs import records
-from lcode.runs.base_model import (Base, base_template, check_base_dir, count_parameters, finish_base, keep_base,
-                                   kept_base, load_base, timing, zeros_like)
+from lcode.runs import base_model, records
+from lcode.runs.base_model import Base, count_parameters
 from lcode.runs.configs import CodeConfig, RunOptions
+from lcode.runs.parts import build_scheme
 from lcode.runs.progress import Progress
 from lcode.training import checkpoint
 from lcode.training.devices import choose_devices
 from lcode.training.evaluate import evaluate, evaluate_byzantine
-from lcode.training.fit import fit
+from lcode.training.fit import Fitted, fit
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-  """A code with what is needed to use it."""
+  """A code with what is needed to use it.
 
+  Attributes:
+    config: what it was trained by.
+    scheme: its pure functions; params, model_state: their parameters, of the best epoch.
+    base: F.
+    record: the figures of its last evaluation; None where it was never evaluated.
+  """
+
+  config: CodeConfig
   scheme: Scheme
   params: Any
   model_state: Any
   base: Base
-  record: dict
+  record: dict | None
+
+  @functools.cached_property
+  def codec(self) -> Codec:
+    """The jitted functions over batches of groups."""
+    return make_codec(self.scheme, self.params, self.model_state)
+
+  def __repr__(self):
+    return f'Trained({self.config}, over {self.base.name} {self.base.sha256[:8]})'
 
 
-def build_scheme(config: CodeConfig, image_shape: tuple[int, ...], num_outputs: int) -> Scheme:
-  """The scheme of a config; raises InputError if its parts do not go together."""
-  model = models.make_model(config.base_model, image_shape, num_outputs)
-  apply = models.make_apply(model)
-  parity_models = {
-      'base': lambda: None,
-      'from_base': lambda: from_module(model, start_from_base=True),
-      'from_scratch': lambda: from_module(model),
-      'backup': lambda: from_module(
-          small := make_backup(image_shape, num_outputs, config.backup_multiply_adds, model),
-          start=functools.partial(start_from, model, small), shared=True, at_frontend=True, per_query=True),
-      'students': lambda: students(small := make_student(model, image_shape, config.k),
-                                   functools.partial(start_from, model, small)),
-      'default': default_answer,
-  }
-  code = Code(config.k, config.r)
-  decoder = config.decoder
-  if config.num_byzantine:
-    decoder = coders.DECODERS[decoder](code, num_byzantine=config.num_byzantine)
-  return make_scheme(code, apply, config.encoder, decoder, parity_models[config.parity_model]())
+class _Run(NamedTuple):
+  """A run of which all has been checked, and nothing written."""
+
+  config: CodeConfig
+  path: Path
+  dataset: data.Dataset
+  scheme: Scheme
+  devices: list
 
 
 def train_code(config: CodeConfig, workdir: str, base_dir: str | None = None, options: RunOptions = RunOptions(),
                base: Base | None = None) -> Trained:
-  """Trains a code in `workdir` over the base model in `base_dir` (trained on the spot where there is none).
+  """Trains a code in `workdir` over the base model in `base_dir`, and evaluates it on the test split.
 
-  A code that needs no training is set up and evaluated. `base` is that of base_dir where it is loaded already.
+  A code that needs no training is set up and evaluated.
+
+  Args:
+    config: what to train.
+    workdir: where everything goes; a run that was stopped there is resumed.
+    base_dir: a workdir of `train_base`; None to use the one that the workdir keeps, or to train one there.
+    options: how.
+    base: F where it is loaded already.
+
+  Raises:
+    InputError: before anything is written, if the config, the workdir, the data or the devices will not do.
+    DivergedError: if the loss is not finite.
+    OutOfTime: if it was stopped; the same call resumes it.
   """
+  run = _checked(config, Path(workdir), base_dir, options, base)
+  _open(run)
+  base = base or base_model.obtain(run.config, run.dataset, run.path, base_dir, options)
+  base_model.keep(run.path, base)
+  fitted = _fit(run, base, options)
+  return _evaluated(run, base, fitted.params, fitted.model_state,
+                    base_model.timing(fitted.result, run.config.batch_size))
+
+
+def load(workdir: str | Path) -> Trained:
+  """A trained code as its workdir has it: the best epoch's parameters, the base model, the record.
+
+  Needs no data, evaluates nothing, and writes nothing.
+
+  Raises:
+    InputError: if this is no workdir of `train_code`, nothing was trained there yet, or a file is damaged.
+  """
+  return _load(Path(workdir))[0]
+
+
+def _load(path: Path) -> tuple[Trained, checkpoint.Best]:
+  config = _config_in(path)
+  if not (path / 'base_model').is_dir():
+    raise InputError(f'{path} keeps no base model: its training has not begun; train it first.')
+  base = base_model.kept_base(path)
+  scheme = build_scheme(config, base.query_shape, base.num_outputs)
+  best = checkpoint.Store(path / 'checkpoints').load_best(base_model.zeros_like(_shapes(scheme, base)))
+  evaluated = [record for record in records.read(path) if record.get('kind') == 'code']
+  return Trained(config, scheme, *best.variables, base, evaluated[-1] if evaluated else None), best
+
+
+def evaluate_code(workdir: str | Path, options: RunOptions = RunOptions()) -> Trained:
+  """Evaluates the best parameters of a code's workdir on the test split, and appends the record."""
+  began, path = time.monotonic(), Path(workdir)
+  config = _config_in(path)
+  devices = choose_devices(options.devices, config.convolutional)
+  dataset = data.load(config.dataset, options.data_dir)
+  trained, best = _load(path)
+  base = dataclasses.replace(trained.base, dataset=dataset)
+  run = _Run(config, path, dataset, trained.scheme, devices)
+  return _evaluated(run, base, trained.params, trained.model_state, {
+      'best_step': best.step, 'best_validation': best.value, 'seconds': time.monotonic() - began})
+
+
+def _checked(config, path, base_dir, options, base) -> _Run:
+  """Resolves the config, loads the data and checks all that can be, without a trace."""
   config = config.resolved()
-  path = Path(workdir)
   records.check(path, {'kind': 'code', **dataclasses.asdict(config)})
-  check_base_dir(path / 'base' if base_dir is None else base_dir, config)
+  if base is None:
+    may_be_empty = base_dir is None or (path / 'base_model').is_dir()
+    base_model.check_base_dir(path / 'base' if base_dir is None else base_dir, config.base_model, config.dataset,
+                              may_be_empty)
   devices = options.choose_devices(config.convolutional, config.batch_size)
   dataset = base.dataset if base else data.load(config.dataset, options.data_dir)
   for split in (dataset.train, dataset.validation, dataset.test):
     data.plan_batches(np.arange(len(split)), config.k, 1)
   scheme = build_scheme(config, dataset.image_shape, dataset.num_classes)
-  parts_to_train(scheme, _template(scheme, config, dataset)[0], config.train_parts)
+  parts_to_train(scheme, _shapes(scheme, base_model.blank_base(config.base_model, dataset))[0], config.train_parts)
   records.check(path, {'data_source': dataset.source})
-  base = base or load_base(config, dataset, path, base_dir)
-  path = records.open_workdir(workdir)
-  records.claim(path, {'kind': 'code', **dataclasses.asdict(config), 'data_source': dataset.source})
-  base = base or finish_base(config, path, base_dir, options)
-  keep_base(path, config, base)
+  return _Run(config, path, dataset, scheme, devices)
 
+
+def _open(run: _Run) -> None:
+  records.open_workdir(str(run.path))
+  records.claim(run.path, {'kind': 'code', **dataclasses.asdict(run.config), 'data_source': run.dataset.source})
+
+
+def _fit(run: _Run, base: Base, options: RunOptions) -> Fitted:
+  config, dataset = run.config, run.dataset
   title = f'({config.k}, {config.r}) {config.encoder}, {config.parity_model}, {config.decoder}'
-  with Progress(title, path, ('reconstruction', 'degraded')) as reporter:
-    fitted = fit(
-        scheme, base.variables, dataset.train.images, dataset.train.labels,
+  with Progress(title, run.path, ('reconstruction', 'degraded')) as reporter:
+    return fit(
+        run.scheme, base.variables, dataset.train.images, dataset.train.labels,
         validation=(dataset.validation.images, dataset.validation.labels), loss=config.loss, recipe=config.recipe,
         epochs=config.epochs, batch_size=config.batch_size, seed=config.seed, train_parts=config.train_parts,
-        scenarios=_spare(config) if config.num_byzantine else config.scenarios,
-        preprocess=data.make_normalise(dataset.spec),
-        augment=dataset.spec.augment, devices=devices, max_steps=options.max_steps,
-        store=checkpoint.Store(path / 'checkpoints', len(devices)), save_every_s=options.save_every_s,
+        scenarios=_spare(config) if config.num_byzantine else config.scenarios, preprocess=base.preprocess,
+        augment=dataset.spec.augment, devices=run.devices, max_steps=options.max_steps,
+        store=checkpoint.Store(run.path / 'checkpoints', len(run.devices)), save_every_s=options.save_every_s,
         stop_at=options.stop_at, reporter=reporter, base_outputs=base.outputs)
-  record = _evaluated(config, scheme, fitted.params, fitted.model_state, base, devices)
-  record |= timing(fitted.result, config.batch_size) | records.environment(devices)
-  records.append(path, record)
-  return Trained(scheme, fitted.params, fitted.model_state, base, record)
 
 
-def evaluate_code(workdir: str, options: RunOptions = RunOptions()) -> Trained:
-  """Evaluates the best parameters of a code's workdir on the test split, and appends the record."""
-  began = time.monotonic()
-  config, base, scheme, best, devices = _best(workdir, options)
-  record = _evaluated(config, scheme, *best.variables, base, devices)
-  record |= {'best_step': best.step, 'best_validation': best.value, 'seconds': time.monotonic() - began}
-  record |= records.environment(devices)
-  records.append(Path(workdir), record)
-  return Trained(scheme, *best.variables, base, record)
+def _evaluated(run: _Run, base: Base, params, model_state, timing: dict) -> Trained:
+  """Evaluates on the test split and appends the record."""
+  config, scheme, test = run.config, run.scheme, run.dataset.test
+  figures = evaluate(scheme, params, model_state, base.variables, test, preprocess=base.preprocess, loss=config.loss,
+                     devices=run.devices, base_outputs=base.outputs['test'], scenarios=_spare(config))
+  if config.num_byzantine:
+    figures |= evaluate_byzantine(scheme, params, model_state, base.variables, test, preprocess=base.preprocess,
+                                  num_byzantine=config.num_byzantine)
+  costs = group_costs(scheme, params, model_state, base.variables, base.query_shape, base.num_outputs)
+  record = {'kind': 'code', 'config': dataclasses.asdict(config), 'seed': config.seed} | figures
+  record |= {'base_parameters': count_parameters(base.variables)}
+  record |= {f'{part}_parameters': count_parameters(params[part]) for part in params}
+  record |= extra_work(scheme, costs) | {'costs': costs, 'base_sha256': base.sha256}
+  record |= timing | records.environment(run.devices)
+  records.append(run.path, record)
+  return Trained(config, scheme, params, model_state, base, record)
 
 
-def _best(workdir, options):
-  """(config, base, scheme, best, devices) of a code's workdir."""
-  path = Path(workdir)
-  config = records.read_config(path)
-  if config is None or config.get('kind') != 'code':
-    raise InputError(f'--workdir={workdir} is no workdir of train_code: train a code there first.')
-  config = records.config_as(CodeConfig, config, workdir).resolved()
-  devices = choose_devices(options.devices, config.convolutional)
-  dataset = data.load(config.dataset, options.data_dir)
-  base = kept_base(path, config, dataset)
-  scheme = build_scheme(config, dataset.image_shape, dataset.num_classes)
-  best = checkpoint.Store(path / 'checkpoints').load_best(zeros_like(_template(scheme, config, dataset)))
-  return config, base, scheme, best, devices
+def _config_in(path: Path) -> CodeConfig:
+  found = records.read_config(path)
+  if found is None or found.get('kind') != 'code':
+    raise InputError(f'workdir={str(path)!r} is no workdir of train_code: train a code there first.')
+  return records.config_as(CodeConfig, found, path).resolved()
 
 
 def _spare(config: CodeConfig) -> np.ndarray | None:
-  """Where wrong answers are located: the scenarios of the stragglers that the code has left for; None otherwise."""
+  """Where wrong answers are located: the patterns of the stragglers that the code has left for; None otherwise."""
   if not config.num_byzantine:
     return None
   code = Code(config.k, config.r)
@@ -142,24 +200,8 @@ def _spare(config: CodeConfig) -> np.ndarray | None:
   return every_scenario(code, stragglers, passthrough=False) if stragglers else intact
 
 
-def _template(scheme, config, dataset):
+def _shapes(scheme: Scheme, base):
   """Shapes of (params, model_state); raises what the parts have to say about a query's shape."""
-  params, model_state = base_template(config, dataset)
   return jax.eval_shape(
-      lambda key: scheme.init(key, np.zeros((config.k, *dataset.image_shape), np.float32), dataset.num_classes,
-                              {'params': params, **model_state}), jax.random.key(0))
-
-
-def _evaluated(config, scheme, params, model_state, base, devices) -> dict:
-  preprocess = data.make_normalise(base.dataset.spec)
-  figures = evaluate(scheme, params, model_state, base.variables, base.dataset.test, preprocess=preprocess,
-                     loss=config.loss, devices=devices, base_outputs=base.outputs['test'],
-                     scenarios=_spare(config))
-  if config.num_byzantine:
-    figures |= evaluate_byzantine(scheme, params, model_state, base.variables, base.dataset.test, preprocess=preprocess,
-                                  num_byzantine=config.num_byzantine)
-  costs = group_costs(scheme, params, model_state, base.variables, base.dataset.image_shape, base.dataset.num_classes)
-  return {'kind': 'code', 'config': dataclasses.asdict(config), 'seed': config.seed} | figures | {
-      'base_parameters': count_parameters(base.variables)} | {
-      f'{part}_parameters': count_parameters(params[part]) for part in params} | extra_work(scheme, costs) | {
-      'costs': costs, 'base_sha256': base.sha256}
+      lambda key: scheme.init(key, np.zeros((scheme.code.k, *base.query_shape), np.float32), base.num_outputs,
+                              base.variables), jax.random.key(0))

@@ -5,10 +5,11 @@ import dataclasses
 from lcode import data, models
 from lcode.coding import coders
 from lcode.coding.code import Code
-from lcode.errors import InputError, one_of
+from lcode.errors import InputError, one_of, whole
+from lcode.runs.parts import PARITY_MODELS
 from lcode.training.devices import check_batch, choose_devices
 from lcode.training.losses import get_loss
-from lcode.training.recipes import BASE_RECIPES, get_recipe
+from lcode.training.recipes import BASE_RECIPES, BaseRecipe, get_recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,20 +25,17 @@ class BaseConfig:
   def resolved(self) -> 'BaseConfig':
     """With the recipe's choices filled in; raises InputError on unknown names and useless numbers."""
     one_of('data set', self.dataset, data.SPECS)
-    recipe = BASE_RECIPES[one_of('base model', self.base_model, models.MODELS)]
-    return _positive(dataclasses.replace(
+    recipe = self.recipe
+    return _checked(dataclasses.replace(
         self, epochs=recipe.default_epochs(self.dataset) if self.epochs is None else self.epochs,
         batch_size=recipe.batch_size if self.batch_size is None else self.batch_size))
 
-
-PARITY_MODELS = {
-    'base': 'F itself, frozen, as in "Learning a Code"',
-    'from_base': 'of F\'s architecture, trained, starting from F: a parity model (ParM)',
-    'from_scratch': 'of F\'s architecture, trained from fresh weights',
-    'backup': 'a small network distilled from F, at the frontend; goes with replication',
-    'students': 'a network of 1/k of F\'s work, answering every query of a bundle',
-    'default': 'the same answer for every query, at the frontend; goes with replication',
-}
+  @property
+  def recipe(self) -> BaseRecipe:
+    """The model's own; of a registered model that of Base-MLP, or where it is convolutional of ResNet-18."""
+    one_of('base model', self.base_model, models.MODELS)
+    like = 'resnet18' if self.base_model in models.CONVOLUTIONAL else 'mlp'
+    return BASE_RECIPES.get(self.base_model, BASE_RECIPES[like])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +70,7 @@ class CodeConfig:
     Code(self.k, self.r)
     self._check_combination()
     recipe = get_recipe(self.recipe)
-    return _positive(dataclasses.replace(
+    return _checked(dataclasses.replace(
         self, epochs=recipe.default_epochs(self.dataset) if self.epochs is None else self.epochs,
         batch_size=recipe.batch_size(self.k) if self.batch_size is None else self.batch_size))
 
@@ -89,22 +87,34 @@ class CodeConfig:
     fixed = self.encoder in ('addition', 'concatenation', 'berrut')
     linear = self.base_model in models.AFFINE and self.encoder == 'addition'
     if self.decoder == 'subtraction' and self.parity_model == 'base' and fixed and not linear:
-      raise InputError(f'--decoder=subtraction undoes sums of outputs, but {self.base_model} of a parity by the '
-                       f'{self.encoder} encoder is none: use --parity_model=from_base, which is trained to be one, or '
-                       'an affine base model (logistic) with --encoder=addition.')
+      raise InputError(f'decoder=\'subtraction\' undoes sums of outputs, but {self.base_model} of a parity by the '
+                       f'{self.encoder} encoder is none: use parity_model=\'from_base\', which is trained to be one, '
+                       'or an affine base model (logistic) with encoder=\'addition\'.')
     if (self.parity_model == 'backup') != (self.backup_multiply_adds is not None):
-      raise InputError(f'--backup_multiply_adds={self.backup_multiply_adds} with --parity_model={self.parity_model}: a '
+      raise InputError(f'backup_multiply_adds={self.backup_multiply_adds} with parity_model={self.parity_model!r}: a '
                        'backup needs to be told how many multiply-adds a query it may take, nothing else does.')
-    if self.num_byzantine and self.decoder not in ('berrut', 'approxifer'):
-      raise InputError(f'--num_byzantine={self.num_byzantine} with --decoder={self.decoder}: wrong answers are located '
-                       'by the berrut and approxifer decoders alone.')
-    if self.scenarios is not None and self.scenarios < 1:
-      raise InputError(f'--scenarios={self.scenarios} cannot be sampled: it must be at least 1.')
+    if self.backup_multiply_adds is not None:
+      whole('backup_multiply_adds', self.backup_multiply_adds)
+    whole('num_byzantine', self.num_byzantine, 0)
+    if self.num_byzantine and not hasattr(coders.DECODERS[self.decoder], 'num_byzantine'):
+      able = sorted(name for name, decoder in coders.DECODERS.items() if hasattr(decoder, 'num_byzantine'))
+      raise InputError(f'num_byzantine={self.num_byzantine} with decoder={self.decoder!r}: wrong answers are located '
+                       f'by these decoders alone: {", ".join(able)}.')
+    if self.scenarios is not None:
+      whole('scenarios', self.scenarios)
 
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-  """How a run is carried out: what may change when it is resumed. `stop_at` is a time.monotonic()."""
+  """How a run is carried out: what may change when it is resumed.
+
+  Attributes:
+    data_dir: where data sets lie; None for TFDS's usual place.
+    devices: how many; None for all accelerators, or as many as suit a CPU.
+    max_steps: of every training in the run, to stop early; None for not.
+    save_every_s: seconds between two checkpoints.
+    stop_at: time.monotonic() after which the run is saved and stopped; None for never.
+  """
 
   data_dir: str | None = None
   devices: int | None = None
@@ -112,16 +122,21 @@ class RunOptions:
   save_every_s: float = 60.0
   stop_at: float | None = None
 
+  def __post_init__(self):
+    for name in ('devices', 'max_steps'):
+      if getattr(self, name) is not None:
+        whole(name, getattr(self, name))
+    if not self.save_every_s >= 0:
+      raise InputError(f'save_every_s={self.save_every_s!r} is not allowed: it must be seconds, 0 or more.')
+
   def choose_devices(self, convolutional: bool, batch_size: int) -> list:
     devices = choose_devices(self.devices, convolutional, batch_size)
     check_batch(batch_size, devices)
     return devices
 
 
-def _positive(config):
+def _checked(config):
   for name in ('epochs', 'batch_size'):
-    if getattr(config, name) < 1:
-      raise InputError(f'--{name}={getattr(config, name)} is too small: it must be at least 1.')
-  if config.seed < 0:
-    raise InputError(f'--seed={config.seed} is negative: it must be 0 or more.')
+    whole(name, getattr(config, name))
+  whole('seed', config.seed, 0)
   return config

@@ -3,8 +3,11 @@
 import dataclasses
 
 from lcode.coding import coders
-from lcode.errors import InputError
-from lcode.runs.configs import CodeConfig, PARITY_MODELS
+from lcode.errors import InputError, one_of, register
+from lcode.runs.configs import CodeConfig
+from lcode.runs.parts import PARITY_MODELS
+from lcode.training.losses import get_loss
+from lcode.training.recipes import get_recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +54,22 @@ PRESETS = {
     'default': Preset('replication', 'replication', 'default', recipe='distil', per_query=True,
                       source='one answer for all'),
 }
+
+
+def register_preset(name: str, preset: Preset) -> None:
+  """Makes a scheme known by name to `train_code` and `compare`; its parts, loss and recipe must be known already.
+
+  Raises:
+    InputError: if the name is taken, or a part, the loss or the recipe is unknown.
+  """
+  if not isinstance(preset, Preset):
+    raise InputError(f'the preset {name!r} is {preset!r}: give a Preset, as in lcode.Preset(encoder=\'mlp\').')
+  one_of('encoder', preset.encoder, coders.ENCODERS)
+  one_of('decoder', preset.decoder, coders.DECODERS)
+  one_of('parity model', preset.parity_model, PARITY_MODELS)
+  get_loss(preset.loss)
+  get_recipe(preset.recipe)
+  register(PRESETS, 'preset', name, preset)
 
 
 def get_preset(name: str) -> Preset:

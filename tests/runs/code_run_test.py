@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 
+import lcode
 from lcode import models
 from lcode.data import load, make_normalise, Spec, SPECS
 from lcode.errors import InputError
@@ -166,8 +167,8 @@ def test_a_run_goes_on_with_another_number_of_devices(base_dir, tmp_path, caplog
     ({'k': 0}, 'k=0'), ({'r': 0}, 'r=0'), ({'k': 138}, 'k=138 is larger than the split of 137'),
     ({'dataset': 'svhn'}, 'cifar10, digits, fashion_mnist, mnist'), ({'base_model': 'vit'}, 'logistic, mlp, resnet18'),
     ({'encoder': 'rnn'}, 'conv, mlp'), ({'decoder': 'rnn'}, 'mlp'), ({'loss': 'l1'}, 'kl_base, mse_base, xent_label'),
-    ({'recipe': 'magic'}, 'onecycle'), ({'epochs': 0}, '--epochs=0'), ({'batch_size': 0}, '--batch_size=0'),
-    ({'seed': -1}, '--seed=-1'), ({'base_model': 'logistic'}, "base_model='mlp'")])
+    ({'recipe': 'magic'}, 'onecycle'), ({'epochs': 0}, 'epochs=0'), ({'batch_size': 0}, 'batch_size=0'),
+    ({'seed': -1}, 'seed=-1'), ({'base_model': 'logistic'}, "base_model='mlp'")])
 def test_bad_input_is_a_sentence_and_leaves_nothing(base_dir, tmp_path, change, words):
   before = snapshot(base_dir)
   with pytest.raises(InputError) as error:
@@ -178,15 +179,16 @@ def test_bad_input_is_a_sentence_and_leaves_nothing(base_dir, tmp_path, change, 
 
 
 @pytest.mark.parametrize('change, options, words', [
-    ({'seed': 2}, ONE, 'seed=1'), ({'epochs': 5}, ONE, 'epochs=500'), ({'k': 3}, ONE, 'k=2'),
-    ({}, RunOptions(devices=3), 'split evenly over 3'), ({}, RunOptions(devices=0), '--devices=0'),
-    ({}, RunOptions(devices=99), 'more than the 8')])
+    ({'seed': 2}, {}, 'seed=1'), ({'epochs': 5}, {}, 'epochs=500'), ({'k': 3}, {}, 'k=2'),
+    ({}, {'devices': 3}, 'split evenly over 3'), ({}, {'devices': 0}, 'devices=0'),
+    ({}, {'devices': 99}, 'more than the 8'), ({}, {'max_steps': 0}, 'max_steps=0'),
+    ({}, {'save_every_s': -1.0}, 'save_every_s=-1.0')])
 def test_another_config_or_useless_devices_leave_the_workdir(trained, base_dir, change, options, words):
   path, _ = trained
   before = snapshot(path)
   config = CodeConfig(**{'epochs': 500, 'seed': 1, **change})
   with pytest.raises(InputError, match=words):
-    train_code(config, str(path), str(base_dir), options)
+    train_code(config, str(path), str(base_dir), RunOptions(**{'devices': 1, **options}))
   assert snapshot(path) == before
 
 
@@ -202,6 +204,45 @@ def test_a_base_dir_must_be_one(trained, tmp_path):
     train_code(CodeConfig(), str(tmp_path / 'new'), str(trained[0]), ONE)
   with pytest.raises(InputError, match='no workdir of train_code'):
     evaluate_code(str(tmp_path))
+
+
+def test_a_mistyped_base_dir_trains_nothing(tmp_path):
+  with pytest.raises(InputError, match='holds no base model: train one there'):
+    train_code(CodeConfig(), str(tmp_path / 'new'), str(tmp_path / 'fashon'), ONE)
+  assert not list(tmp_path.iterdir())
+
+
+def test_max_steps_limits_the_base_model_too_and_is_not_mistaken_for_training(tmp_path):
+  two = RunOptions(devices=1, max_steps=2)
+  code = train_code(CodeConfig(epochs=1), str(tmp_path), None, two)
+  assert records.read(tmp_path / 'base')[-1]['steps'] == 2 and not code.base.finished
+  assert train_code(CodeConfig(epochs=1), str(tmp_path), None, two).base.sha256 == code.base.sha256
+  with pytest.raises(InputError, match='over a base model that is not finished'):
+    train_code(CodeConfig(epochs=1), str(tmp_path), None, ONE)
+
+
+def test_load_gives_a_code_without_data_and_writes_nothing(trained, monkeypatch):
+  path, code = trained
+  before = snapshot(path)
+  monkeypatch.setattr('lcode.data.load', lambda *_: pytest.fail('the data were read'))
+  loaded = lcode.load(path)
+  assert snapshot(path) == before
+  assert loaded.config == code.config and loaded.record['degraded_accuracy'] == code.record['degraded_accuracy']
+  assert loaded.base.query_shape == (8, 8, 1) and loaded.base.num_outputs == 10 and loaded.base.finished
+  x = loaded.base.preprocess(code.base.dataset.test.images[:10].reshape(5, 2, 8, 8, 1))
+  units = np.concatenate([x, loaded.codec.encode(x)], axis=1)
+  outputs = np.stack([loaded.base.apply(loaded.base.variables, units[:, i]) for i in range(3)], axis=1)
+  for params, base in [(code.params, code.base), (loaded.params, loaded.base)]:
+    answers = [loaded.scheme.decode(params, group, np.array([True, False, True])) for group in outputs]
+  np.testing.assert_allclose(loaded.codec.decode(outputs, np.array([True, False, True])), answers, atol=1e-5)
+  assert len(repr(loaded)) < 600
+
+
+def test_load_of_what_is_no_code_is_a_sentence(base_dir, tmp_path):
+  for path, words in [(tmp_path, 'no workdir of train_code'), (base_dir, 'no workdir of train_code'),
+                      (tmp_path / 'not there', 'no workdir of train_code')]:
+    with pytest.raises(InputError, match=words):
+      lcode.load(path)
 
 
 def test_conv_over_images_that_are_not_square(base_dir, tmp_path, monkeypatch):
@@ -229,7 +270,7 @@ def test_a_corrupt_kept_base_or_config_is_a_sentence(trained, tmp_path):
   files = [p for p in (copy / 'base_model').rglob('*') if p.is_file()]
   largest = max(files, key=lambda p: p.stat().st_size)
   largest.write_bytes(largest.read_bytes()[:100])
-  with pytest.raises(InputError, match='damaged'):
+  with pytest.raises(InputError, match='damaged .*: remove .* and train again with the base_dir'):
     evaluate_code(str(copy))
   (copy / 'config.json').write_text('{')
   with pytest.raises(InputError, match='config.json cannot be read'):
@@ -317,18 +358,18 @@ def test_useless_batches_and_codes_claim_nothing(tmp_path):
   for config, words in (
       (CodeConfig(k=1, encoder='spline', decoder='spline'), 'too few workers'),
       (CodeConfig(k=2, r=3, encoder='replication', decoder='replication'), 'r=3 copies of k=2'),
-      (CodeConfig(encoder='addition', decoder='subtraction'), '--decoder=subtraction undoes sums'),
+      (CodeConfig(encoder='addition', decoder='subtraction'), 'undoes sums'),
       (CodeConfig(encoder='addition', decoder='spline'), 'SplineDecoder undoes what SplineEncoder does'),
       (CodeConfig(encoder='approxifer', parity_model='from_base'), '--parity_model=base'),
       (CodeConfig(parity_model='backup', backup_multiply_adds=9999), 'backup or default answer takes queries'),
-      (CodeConfig(parity_model='backup'), '--backup_multiply_adds=None'),
+      (CodeConfig(parity_model='backup'), 'backup_multiply_adds=None'),
       (CodeConfig(k=1, encoder='replication', decoder='replication', parity_model='backup', backup_multiply_adds=9),
        'too small for any backup'),
       (CodeConfig(encoder='addition', train='encoder'), '--train=encoder: the encoder of this scheme has nothing'),
-      (CodeConfig(train='encoders'), "part to train 'encoders'"), (CodeConfig(num_byzantine=1), '--num_byzantine=1'),
+      (CodeConfig(train='encoders'), "part to train 'encoders'"), (CodeConfig(num_byzantine=1), 'num_byzantine=1'),
       (CodeConfig(encoder='berrut', decoder='berrut', num_byzantine=1),
        'num_byzantine=1 answers cannot be located among n=3'),
-      (CodeConfig(scenarios=0), '--scenarios=0')):
+      (CodeConfig(scenarios=0), 'scenarios=0')):
     with pytest.raises(InputError, match=words) as error:
       train_code(config, str(tmp_path / 'code'), None, ONE)
     assert len(str(error.value)) < 260 and '\n' not in str(error.value) and not list(tmp_path.iterdir())

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from lcode.data import tfds
-from lcode.runs.code_run import build_scheme, evaluate_code, zeros_like
+from lcode.runs.code_run import evaluate_code
+from lcode.runs.base_model import zeros_like
 from lcode.runs.configs import CodeConfig, RunOptions
+from lcode.runs.parts import build_scheme
 from lcode.runs.records import config_as, read, read_config
 from lcode.training import checkpoint
 

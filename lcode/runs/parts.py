@@ -1,0 +1,80 @@
+"""The parts that a config names, made: what answers the parities, and the whole scheme over a base model."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from lcode import models
+from lcode.coding import coders
+from lcode.coding.code import Code
+from lcode.coding.parity_model import default_answer, from_module, students
+from lcode.coding.scheme import Scheme, make_scheme
+from lcode.errors import InputError, register
+from lcode.models.backup import make_backup
+from lcode.models.student import make_student, start_from
+
+
+@dataclasses.dataclass(frozen=True)
+class Answerer:
+  """What can answer parities, under a name.
+
+  Attributes:
+    text: a line on it.
+    make: (F's module, query shape, num_outputs, config) -> `ParityModel`, or None for F itself.
+  """
+
+  text: str
+  make: Callable[[Any, tuple[int, ...], int, Any], Any]
+
+
+def _backup(module, query_shape, num_outputs, config):
+  small = make_backup(query_shape, num_outputs, config.backup_multiply_adds, module)
+  return from_module(small, start=functools.partial(start_from, module, small), shared=True, at_frontend=True,
+                     per_query=True)
+
+
+def _students(module, query_shape, num_outputs, config):
+  del num_outputs
+  small = make_student(module, query_shape, config.k)
+  return students(small, functools.partial(start_from, module, small))
+
+
+PARITY_MODELS = {
+    'base': Answerer('F itself, frozen, as in "Learning a Code"', lambda *_: None),
+    'from_base': Answerer('of F\'s architecture, trained, starting from F: a parity model (ParM)',
+                          lambda module, *_: from_module(module, start_from_base=True)),
+    'from_scratch': Answerer('of F\'s architecture, trained from fresh weights',
+                             lambda module, *_: from_module(module)),
+    'backup': Answerer('a small network distilled from F, at the frontend; goes with replication', _backup),
+    'students': Answerer('a network of 1/k of F\'s work, answering every query of a bundle', _students),
+    'default': Answerer('the same answer for every query, at the frontend; goes with replication',
+                        lambda *_: default_answer()),
+}
+
+
+def register_parity_model(name: str, make: Callable, text: str = '') -> None:
+  """Makes a parity model known by name, to configs, presets and `encoder:parity_model:decoder`.
+
+  Args:
+    name: what it is called.
+    make: (F's Flax module, query shape, num_outputs, config) -> `lcode.ParityModel`; see `lcode.from_module`.
+    text: a line on it, for help.
+
+  Raises:
+    InputError: if the name is taken or `make` cannot be called.
+  """
+  if not callable(make):
+    raise InputError(f'the parity model {name!r} is {make!r}: give a function (module, query shape, num_outputs, '
+                     'config) that returns a ParityModel.')
+  register(PARITY_MODELS, 'parity model', name, Answerer(text, make))
+
+
+def build_scheme(config, query_shape: tuple[int, ...], num_outputs: int) -> Scheme:
+  """The scheme of a resolved `CodeConfig`; raises InputError if its parts do not go together."""
+  module = models.make_model(config.base_model, query_shape, num_outputs)
+  decoder = config.decoder
+  if config.num_byzantine:
+    decoder = coders.DECODERS[decoder](Code(config.k, config.r), num_byzantine=config.num_byzantine)
+  answers = PARITY_MODELS[config.parity_model].make(module, query_shape, num_outputs, config)
+  return make_scheme(Code(config.k, config.r), models.make_apply(module), config.encoder, decoder, answers)
