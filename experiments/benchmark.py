@@ -19,7 +19,7 @@ from absl import flags
 
 from experiments import common
 from lcode import data, models
-from lcode.coding.code import Code, every_scenario
+from lcode.coding.code import Code, every_pattern
 from lcode.coding.costs import group_costs
 from lcode.coding.scheme import make_codec, parts_to_train, stack_units
 from lcode.errors import InputError
@@ -76,7 +76,7 @@ def time_step(scheme, params, model_state, base_variables, split, config, count:
   devices = jax.devices()[:count]
   check_batch(config.batch_size, devices)
   tx = get_recipe('paper').make_optimizer(1)
-  objective = make_code_objective(scheme, get_loss('kl_base'), every_scenario(scheme.code))
+  objective = make_code_objective(scheme, get_loss('kl_base'), every_pattern(scheme.code))
   spec = data.SPECS[config.dataset]
   fetch = make_fetch(data.make_normalise(spec), spec.augment)
 

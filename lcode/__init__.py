@@ -8,7 +8,7 @@ import importlib
 __version__ = '0.1.0'
 
 _NAMES = {
-    'Code': 'coding.code', 'every_scenario': 'coding.code', 'sampled_scenarios': 'coding.code',
+    'Code': 'coding.code', 'every_pattern': 'coding.code', 'sampled_patterns': 'coding.code',
     'Scheme': 'coding.scheme', 'make_scheme': 'coding.scheme', 'erase': 'coding.scheme',
     'stack_units': 'coding.scheme', 'make_codec': 'coding.scheme', 'Codec': 'coding.scheme',
     'ParityModel': 'coding.parity_model', 'students': 'coding.parity_model',

@@ -14,7 +14,7 @@ import numpy as np
 from lcode.errors import InputError
 
 # Above this many scenarios a step that decodes each of them is no longer a sensible training step.
-MAX_SCENARIOS = 4096
+MAX_PATTERNS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,14 +35,14 @@ class Code:
     return self.k + self.r
 
 
-def num_scenarios(code: Code, max_missing: int | None = None, parities_fail: bool = True,
-                  passthrough: bool = True) -> int:
-  """How many scenarios `every_scenario` holds, by counting instead of listing."""
+def num_patterns(code: Code, max_missing: int | None = None, parities_fail: bool = True,
+                 passthrough: bool = True) -> int:
+  """How many scenarios `every_pattern` holds, by counting instead of listing."""
   return sum(_counts(code, _checked_max_missing(code, max_missing), parities_fail, passthrough))
 
 
-def every_scenario(code: Code, max_missing: int | None = None, parities_fail: bool = True,
-                   passthrough: bool = True) -> np.ndarray:
+def every_pattern(code: Code, max_missing: int | None = None, parities_fail: bool = True,
+                  passthrough: bool = True) -> np.ndarray:
   """All patterns of at most `max_missing` missing units (default r) in which a data unit is missing.
 
   For r = 1 these are the paper's k scenarios: one data unit missing, the parity there.
@@ -57,13 +57,13 @@ def every_scenario(code: Code, max_missing: int | None = None, parities_fail: bo
     bool[s, n], True where a unit is available; ordered by the number missing, then by position.
 
   Raises:
-    InputError: if max_missing is outside 1..r, or there are more than MAX_SCENARIOS patterns.
+    InputError: if max_missing is outside 1..r, or there are more than MAX_PATTERNS patterns.
   """
   most = _checked_max_missing(code, max_missing)
-  count = num_scenarios(code, most, parities_fail, passthrough)
-  if count > MAX_SCENARIOS:
-    raise InputError(f'a ({code.k}, {code.r}) code has more than {MAX_SCENARIOS} scenarios of up to {most} missing '
-                     'units: choose a smaller r, or in your own program sampled_scenarios.')
+  count = num_patterns(code, most, parities_fail, passthrough)
+  if count > MAX_PATTERNS:
+    raise InputError(f'a ({code.k}, {code.r}) code has more than {MAX_PATTERNS} scenarios of up to {most} missing '
+                     'units: choose a smaller r, or in your own program sampled_patterns.')
   patterns = []
   for m in range(1, most + 1):
     for missing in itertools.combinations(range(code.n if parities_fail else code.k), m):
@@ -74,18 +74,18 @@ def every_scenario(code: Code, max_missing: int | None = None, parities_fail: bo
   return np.stack(patterns)
 
 
-def sampled_scenarios(code: Code, count: int, seed: int | tuple[int, ...], max_missing: int | None = None,
-                      parities_fail: bool = True, passthrough: bool = True) -> np.ndarray:
-  """`count` different scenarios, drawn uniformly from those of `every_scenario` without listing them.
+def sampled_patterns(code: Code, count: int, seed: int | tuple[int, ...], max_missing: int | None = None,
+                     parities_fail: bool = True, passthrough: bool = True) -> np.ndarray:
+  """`count` different scenarios, drawn uniformly from those of `every_pattern` without listing them.
 
   Returns:
-    bool[count, n]; all scenarios (in the order of `every_scenario`) if there are no more than `count`.
+    bool[count, n]; all scenarios (in the order of `every_pattern`) if there are no more than `count`.
   """
   most = _checked_max_missing(code, max_missing)
   if count < 1:
     raise InputError(f'count={count} scenarios cannot be sampled: it must be at least 1.')
-  if num_scenarios(code, most, parities_fail, passthrough) <= count:
-    return every_scenario(code, most, parities_fail, passthrough)
+  if num_patterns(code, most, parities_fail, passthrough) <= count:
+    return every_pattern(code, most, parities_fail, passthrough)
   rng = np.random.default_rng(seed)
   counts = _counts(code, most, parities_fail, passthrough)
   weights = [m_missing / sum(counts) for m_missing in counts]  # of whole numbers that may not fit a float

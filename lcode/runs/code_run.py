@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from lcode import data
-from lcode.coding.code import Code, every_scenario
+from lcode.coding.code import Code, every_pattern
 from lcode.coding.costs import extra_work, group_costs
 from lcode.coding.scheme import Codec, Scheme, make_codec, parts_to_train
 from lcode.errors import InputError
@@ -197,7 +197,7 @@ def _spare(config: CodeConfig) -> np.ndarray | None:
   code = Code(config.k, config.r)
   stragglers = code.n - 2 * (config.k + config.num_byzantine)
   intact = np.ones((1, code.n), bool)
-  return every_scenario(code, stragglers, passthrough=False) if stragglers else intact
+  return every_pattern(code, stragglers, passthrough=False) if stragglers else intact
 
 
 def _shapes(scheme: Scheme, base):

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from lcode.coding.code import every_scenario, MAX_SCENARIOS, num_scenarios, sampled_scenarios
+from lcode.coding.code import every_pattern, MAX_PATTERNS, num_patterns, sampled_patterns
 from lcode.coding.scheme import make_codec, Scheme, stack_units
 from lcode.data import Arrays
 from lcode.training import metrics
@@ -16,15 +16,15 @@ from lcode.training.losses import get_loss
 from lcode.training.step import make_code_objective, make_fetch
 
 FIGURES = ('available_accuracy', 'reconstruction_accuracy', 'degraded_accuracy')
-SAMPLED = 512  # scenarios, where there are more than MAX_SCENARIOS
+SAMPLED = 512  # scenarios, where there are more than MAX_PATTERNS
 
 
 def scenarios_of(scheme: Scheme) -> np.ndarray:
   """The scenarios that a scheme is judged by: bool[s, n], all of up to r missing, or a fixed sample."""
   kind = not scheme.at_frontend, scheme.passthrough
-  if num_scenarios(scheme.code, None, *kind) <= MAX_SCENARIOS:
-    return every_scenario(scheme.code, None, *kind)
-  return sampled_scenarios(scheme.code, SAMPLED, 0, None, *kind)
+  if num_patterns(scheme.code, None, *kind) <= MAX_PATTERNS:
+    return every_pattern(scheme.code, None, *kind)
+  return sampled_patterns(scheme.code, SAMPLED, 0, None, *kind)
 
 
 def evaluate(scheme: Scheme, params, model_state, base_variables, test: Arrays, *, preprocess, loss: str,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lcode.coding.code import every_scenario, MAX_SCENARIOS, num_scenarios, sampled_scenarios
+from lcode.coding.code import every_pattern, MAX_PATTERNS, num_patterns, sampled_patterns
 from lcode.coding.scheme import Codec, make_codec, PARTS, parts_to_train, Scheme
 from lcode.data import Arrays, epoch_order, plan_batches
 from lcode.errors import InputError
@@ -136,18 +136,18 @@ def _scenarios(scheme: Scheme, wanted, seed: int) -> tuple[Callable | None, np.n
   if isinstance(wanted, np.ndarray):
     return None, wanted
   count = SCENARIOS_A_STEP if wanted is None else wanted
-  fixed = sampled_scenarios(code, 4 * count, _seed(seed, _SCENARIOS), None, *kind)
-  total = num_scenarios(code, None, *kind)
+  fixed = sampled_patterns(code, 4 * count, _seed(seed, _SCENARIOS), None, *kind)
+  total = num_patterns(code, None, *kind)
   if total <= count:
     return None, fixed
-  listed = every_scenario(code, None, *kind) if total <= MAX_SCENARIOS else None
+  listed = every_pattern(code, None, *kind) if total <= MAX_PATTERNS else None
 
   def sample(epoch, steps):
     rng = np.random.default_rng([_seed(seed, _SCENARIOS), epoch])
     if listed is not None:
       return np.stack([listed[rng.choice(total, count, replace=False)] for _ in range(steps)])
     seeds = rng.integers(2**31, size=steps).tolist()
-    return np.stack([sampled_scenarios(code, count, step_seed, None, *kind) for step_seed in seeds])
+    return np.stack([sampled_patterns(code, count, step_seed, None, *kind) for step_seed in seeds])
 
   return sample, fixed
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lcode.coding import coders
-from lcode.coding.code import Code, every_scenario
+from lcode.coding.code import Code, every_pattern
 from lcode.coding.parity_model import default_answer, from_module, students
 from lcode.coding.scheme import make_scheme, parts_to_train, stack_units
 from lcode.errors import InputError
@@ -71,7 +71,7 @@ class TestContract:
 
   def test_shapes_jit_gradients_and_no_second_compilation(self, k, r, encoder, decoder, answers, variables):
     scheme, params, _, x = build(k, r, encoder, decoder, answers)
-    scenarios, traces = every_scenario(Code(k, r)), []
+    scenarios, traces = every_pattern(Code(k, r)), []
 
     def loss(params, x, available):
       traces.append(1)
@@ -95,7 +95,7 @@ class TestContract:
     scheme, params, _, _ = build(k, r, encoder, decoder, answers)
     width = NUM_OUTPUTS * (k if encoder == 'bundle' else 1)
     outputs = np.random.default_rng(3).normal(size=(k + r, width)).astype('f4')
-    scenarios = every_scenario(Code(k, r))
+    scenarios = every_pattern(Code(k, r))
     decode = jax.jit(jax.vmap(jax.value_and_grad(
         lambda o, a: (lambda y: (jnp.sum(y ** 2), y))(scheme.decode(params, o, a)), has_aux=True)))
     (_, found), grads = decode(np.broadcast_to(outputs, (len(scenarios), *outputs.shape)), scenarios)

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.bounds import packed
 from lcode import models
-from lcode.coding.code import Code, every_scenario
+from lcode.coding.code import Code, every_pattern
 from lcode.coding.scheme import make_scheme, parts_to_train, stack_units
 from lcode.errors import InputError
 from lcode.models.mlp import MLP
@@ -41,7 +41,7 @@ def test_the_frontends_answers_come_back_through_f(name, k, r, rng):
     scores, deployed = np.asarray(small.apply(own, x)), apply(variables, x)
     seen |= set(scores.argmax(-1))
     outputs = stack_units(deployed, scheme.infer(params, state, variables, scheme.encode(params, x)[None])[0][0])
-    for available in every_scenario(Code(k, r)):
+    for available in every_pattern(Code(k, r)):
       decoded = np.asarray(scheme.decode(params, outputs, available))
       np.testing.assert_array_equal(decoded[available[:k]], deployed[available[:k]])
       missing = ~available[:k]

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.bounds.preimage import find_anchor
 from lcode import models
-from lcode.coding.code import Code, every_scenario
+from lcode.coding.code import Code, every_pattern
 from lcode.coding.scheme import make_scheme, parts_to_train, stack_units
 from lcode.errors import InputError
 from lcode.models.resnet import ResNet
@@ -31,7 +31,7 @@ def test_every_answer_comes_back_over_an_untrained_f(name, tolerance, k, r, rng)
   replies, _ = scheme.infer(params, state, variables, scheme.encode(params, others)[None])
   outputs = stack_units(own, replies[0])
   decode = jax.jit(scheme.decode)
-  for available in every_scenario(Code(k, r)):
+  for available in every_pattern(Code(k, r)):
     if available[k:].sum() >= k - available[:k].sum():
       error = np.linalg.norm(decode(params, outputs, available) - own)
       assert error < tolerance * np.linalg.norm(own)

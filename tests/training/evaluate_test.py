@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lcode.coding import costs
-from lcode.coding.code import Code, every_scenario
+from lcode.coding.code import Code, every_pattern
 from lcode.coding.coders.berrut import ApproxIFERDecoder
 from lcode.coding.parity_model import default_answer, from_module
 from lcode.coding.scheme import make_scheme
@@ -63,7 +63,7 @@ def by_loops(scheme, params, problem, scenarios):
 def test_figures_by_brute_force(encoder, decoder, k, r, problem):
   scheme = make_scheme(Code(k, r), apply, encoder, decoder)
   params, figures = run(scheme, problem)
-  scenarios = every_scenario(Code(k, r), passthrough=scheme.passthrough)
+  scenarios = every_pattern(Code(k, r), passthrough=scheme.passthrough)
   rows = by_loops(scheme, params, problem, scenarios)
   everything = np.concatenate(list(rows.values()))
   assert figures['reconstruction_accuracy'] == pytest.approx(everything[:, 0].mean(), abs=1e-6)

@@ -83,7 +83,7 @@ def test_codec_is_the_scheme_over_a_batch_and_compiles_once(problem, rng):
   for group, parities in zip(groups, codec.encode(groups)):
     np.testing.assert_allclose(parities, scheme.encode(params, group), rtol=1e-5, atol=1e-7)
   outputs = rng.normal(size=(8, 5, 3)).astype('f4')
-  scenarios = lcode.every_scenario(lcode.Code(3, 2))
+  scenarios = lcode.every_pattern(lcode.Code(3, 2))
   for available in (scenarios[0], scenarios[:8]):
     answers = codec.decode(outputs, available)
     for i in range(8):
@@ -193,7 +193,7 @@ def test_each_step_samples_its_own_scenarios(problem):
   code = lcode.Code(4, 3)
   scheme = lcode.make_scheme(code, apply)
   sample, validated = _scenarios(scheme, 5, seed=1)
-  listed = set(map(tuple, lcode.every_scenario(code).tolist()))
+  listed = set(map(tuple, lcode.every_pattern(code).tolist()))
   drawn = sample(0, 40)
   assert drawn.shape == (40, 5, 7) and validated.shape == (20, 7)
   for step in drawn:

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from lcode import data
-from lcode.coding.code import Code, every_scenario
+from lcode.coding.code import Code, every_pattern
 from lcode.coding.scheme import make_scheme
 from lcode.models.resnet import ResNet
 from lcode.training.batched import make_evaluator
@@ -45,7 +45,7 @@ def make(code, loss='kl_base', tx=None):
   rng = np.random.default_rng(5)
   params = jax.tree.map(lambda w: jnp.asarray(rng.normal(size=w.shape) / np.sqrt(w.shape[0]), jnp.float32), shapes)
   tx = tx or get_recipe('paper').make_optimizer(10)
-  objective = make_code_objective(scheme, LOSSES[loss], every_scenario(code))
+  objective = make_code_objective(scheme, LOSSES[loss], every_pattern(code))
   return objective, tx, init_state(params, {}, tx, seed=3)
 
 
@@ -109,7 +109,7 @@ def test_a_steps_loss_in_numpy(loss, k, r, arrays):
   fetch = make_fetch(normalise, augment=False)
   batch = fetch(jax.tree.map(jnp.asarray, split), groups, np.array([True, True, False, True]))
   _, metrics = jax.jit(make_train_step(objective, tx))(state, variables, batch)
-  expected = numpy_loss(loss, state, split, variables, code, groups[[0, 1, 3]], every_scenario(code))
+  expected = numpy_loss(loss, state, split, variables, code, groups[[0, 1, 3]], every_pattern(code))
   assert float(metrics['loss']) == pytest.approx(expected, rel=1e-4)
 
 
@@ -120,7 +120,7 @@ def test_a_step_decodes_the_scenarios_of_its_plan(arrays):
   fetch = make_fetch(normalise, False)
   step = jax.jit(make_planned_step(make_train_step(objective, tx), fetch))
   plan = data.plan_batches(np.arange(12), 3, 2)
-  own = every_scenario(code)[[[4, 9], [0, 2]]]  # two steps of two scenarios
+  own = every_pattern(code)[[[4, 9], [0, 2]]]  # two steps of two scenarios
   plan = split_plan(dataclasses.replace(plan, available=own), jax.devices()[:1])
   for row, scenarios in enumerate(own):
     expected = numpy_loss('kl_base', state, split, variables, code, np.arange(12).reshape(2, 2, 3)[row], scenarios)
@@ -248,10 +248,10 @@ def test_evaluation_over_devices_and_batches_is_that_of_numpy(count, arrays, mon
   counts = make_evaluator(lambda _: objective, make_fetch(normalise, False), replicate(split, devices),
                           replicate(variables, devices), 3, devices)(state.params, {})
   rows = np.arange(48).reshape(16, 3)
-  expected = numpy_loss('kl_base', state, split, variables, code, rows, every_scenario(code))
+  expected = numpy_loss('kl_base', state, split, variables, code, rows, every_pattern(code))
   figures = summarise(counts)
   assert figures['loss'] == pytest.approx(expected, rel=1e-4)
-  assert figures['erased'] == 16 * (~every_scenario(code)[:, :3]).sum()
+  assert figures['erased'] == 16 * (~every_pattern(code)[:, :3]).sum()
 
 
 def test_a_batch_normalised_base_model_trains_alike_on_many_devices(rng):

@@ -8,7 +8,7 @@ import pytest
 
 import lcode
 from lcode import models
-from lcode.coding.code import Code, every_scenario
+from lcode.coding.code import Code, every_pattern
 from lcode.coding.costs import cost, extra_work, group_costs
 from lcode.coding.parity_model import from_module, students
 from lcode.coding.scheme import make_scheme, stack_units
@@ -37,7 +37,7 @@ def test_what_is_missing_is_the_mean_of_the_students_that_arrived(k, r, rng):
   replies, _ = scheme.infer(params, state, variables, scheme.encode(params, x)[None])
   outputs = stack_units(base_apply(variables, x), replies[0])
   own = np.stack([[student.apply({'params': params['parity_model'][str(j)]}, q[None])[0] for q in x] for j in range(r)])
-  for available in every_scenario(Code(k, r)):
+  for available in every_pattern(Code(k, r)):
     answers = scheme.decode(params, outputs, available)
     for i in range(k):
       arrived = own[available[k:], i]

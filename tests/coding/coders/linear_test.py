@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lcode.coding.code import Code, every_scenario
+from lcode.coding.code import Code, every_pattern
 from lcode.coding.coders.linear import parity_weights
 from lcode.coding.scheme import make_scheme, PARTS
 from lcode.errors import InputError
@@ -53,7 +53,7 @@ def test_every_scenario_of_a_linear_and_an_affine_f_is_reconstructed(k, r, rng):
   outputs = np.concatenate([np.hstack([linear(units), affine(units)]) for units in (x, parities)])
   flat = x.reshape(k, -1).astype('f8')
   expected = np.hstack([flat @ KERNEL, flat @ KERNEL + BIAS])
-  scenarios = every_scenario(code)
+  scenarios = every_pattern(code)
   error = np.abs(np.asarray(every_decoding(scheme)(outputs, scenarios)) - expected).max((1, 2))
   scale = 1 + np.abs(expected).max()
   for available, largest in zip(scenarios, error):
@@ -168,7 +168,7 @@ def test_copies_answer_for_queries(k, r, rng):
   copies = scheme.encode(NOTHING, x)
   np.testing.assert_array_equal(copies, [x[i % k] for i in range(r)])
   outputs = np.tanh(np.concatenate([x, copies]))
-  scenarios = every_scenario(code)
+  scenarios = every_pattern(code)
   for available, got in zip(scenarios, every_decoding(scheme)(outputs, scenarios)):
     answered = available.reshape(-1, k).any(0)[:, None]
     np.testing.assert_array_equal(got, np.where(answered, outputs[:k], 0))
