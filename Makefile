@@ -21,14 +21,14 @@ test-all: lint $(VENV)/.installed-test
 lint: $(VENV)/.installed-test
 	$(BIN)/python -m flake8
 
-$(VENV)/.installed: requirements.txt
+$(VENV)/.installed: requirements.txt setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lcode needs Python 3.11 or newer: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	sed $(STRIP_CUDA) -e '/^#/d' requirements.txt > $(VENV)/requirements.txt
-	$(BIN)/python -m pip install --quiet -r $(VENV)/requirements.txt
+	$(BIN)/python -m pip install --quiet -r $(VENV)/requirements.txt -e .
 	touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed setup.cfg pyproject.toml
+$(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet -e '.[test]'
 	touch $@
 

@@ -1,7 +1,6 @@
-"""How the house is built: who imports whom, what an import costs, what the packaging says."""
+"""How the house is built: who imports whom, what an import costs, how long a function is."""
 
 import ast
-import configparser
 import re
 import subprocess
 import sys
@@ -13,7 +12,8 @@ ROOT = Path(__file__).parent.parent
 ROOMS = [('errors',), ('coding', 'models', 'data'), ('training',), ('runs',), ('serving',)]
 ONLY_IN = {'tensorflow_datasets': 'lcode/data/tfds.py', 'sklearn': 'lcode/data/datasets.py',
            'orbax': 'lcode/training/checkpoint.py', 'tensorboardX': 'lcode/runs/progress.py',
-           'rich': 'lcode/runs/progress.py', 'matplotlib': 'experiments/studies/plots.py'}
+           'rich': 'lcode/runs/progress.py', 'PIL': 'lcode/data/tfds.py',
+           'matplotlib': 'experiments/studies/plots.py'}
 
 
 def modules(*folders):
@@ -102,18 +102,8 @@ def test_every_public_name_is_there():
     lcode.nonsense
 
 
-def test_requirements_and_setup_agree():
-  lines = [line.strip() for line in (ROOT / 'requirements.txt').read_text().splitlines()]
-  required = {line.replace('[cuda12]', '') for line in lines if line and not line.startswith('#')}
-  setup = configparser.ConfigParser()
-  setup.read(ROOT / 'setup.cfg')
-  assert {line for line in setup['options']['install_requires'].splitlines() if line} == required
-  assert 'jax[cuda12]' in (ROOT / 'requirements.txt').read_text()
-  assert all('<' in line and '>=' in line for line in required)
-
-
 def test_functions_and_files_stay_short():
-  for path in [*(ROOT / 'lcode').rglob('*.py'), *(ROOT / 'experiments').glob('*.py')]:
+  for path in [*(ROOT / 'lcode').rglob('*.py'), *(ROOT / 'experiments').rglob('*.py')]:
     source = path.read_text()
     assert source.count('\n') <= 300, f'{path} is long'
     for node in ast.walk(ast.parse(source)):

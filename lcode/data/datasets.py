@@ -119,7 +119,11 @@ def _read_export(path: Path) -> dict[str, np.ndarray]:
 
 def _load_digits():
   """The 1,797 8x8 digits that scikit-learn bundles, in one fixed random order, the last 360 as test split."""
-  from sklearn.datasets import load_digits
+  try:
+    from sklearn.datasets import load_digits
+  except ImportError as error:
+    raise InputError('digits come with scikit-learn, which is not installed: pip install "lcode[experiments]", or '
+                     f'load {", ".join(name for name in SPECS if name != "digits")}.') from error
   bunch = load_digits()
   order = np.random.default_rng(0).permutation(len(bunch.images))
   images = bunch.images[order].astype(np.uint8)[..., None]

@@ -1,7 +1,6 @@
-"""What a person watches: progress bars and tables (rich, on standard error) and TensorBoard event files."""
+"""What a person watches: progress bars and tables (rich, on standard error), and TensorBoard event files if wanted."""
 
 import rich.progress
-import tensorboardX
 from rich.console import Console
 from rich.table import Table
 
@@ -17,7 +16,7 @@ class Progress(Reporter):
     self.title = title
     self.shown = shown
     self.lines = lines
-    self.writer = tensorboardX.SummaryWriter(str(workdir / 'events'), flush_secs=10)
+    self.writer = _event_writer(workdir / 'events')
     self.bar = rich.progress.Progress(
         rich.progress.TextColumn('{task.description}'), rich.progress.BarColumn(),
         rich.progress.MofNCompleteColumn(), rich.progress.TimeRemainingColumn(), console=console,
@@ -29,7 +28,8 @@ class Progress(Reporter):
 
   def __exit__(self, *_):
     self.bar.stop()
-    self.writer.close()
+    if self.writer:
+      self.writer.close()
 
   def start(self, total_steps, done):
     self.total = total_steps
@@ -44,13 +44,17 @@ class Progress(Reporter):
 
   def epoch(self, figures):
     step = figures['step']
+    if self.writer:
+      self._write_events(figures, step)
+    if step >= self.next_line or step == self.total:
+      self.next_line = step + self.total / self.lines
+      console.print(self._line(figures), highlight=False)
+
+  def _write_events(self, figures, step):
     self.writer.add_scalar('train_loss', figures['train_loss'], step)
     for name, value in figures.items():
       if name.startswith('validation_'):
         self.writer.add_scalar(name.replace('_', '/', 1), value, step)
-    if step >= self.next_line or step == self.total:
-      self.next_line = step + self.total / self.lines
-      console.print(self._line(figures), highlight=False)
 
   def _line(self, figures):
     text = (f'{self.title}: epoch {figures["epoch"]}, step {figures["step"]}/{self.total}, '
@@ -60,6 +64,17 @@ class Progress(Reporter):
       if value is not None:
         text += f', {name} {100 * value:.2f}'
     return text + f' ({figures["seconds"]:.1f} s)'
+
+
+def _event_writer(folder):
+  """Writes TensorBoard events into `folder`; None where tensorboardX, which no run depends on, is not installed."""
+  try:
+    import tensorboardX
+  except ImportError:
+    console.print('No TensorBoard events will be written: pip install "lcode[experiments]" brings tensorboardX.',
+                  highlight=False, markup=False)
+    return None
+  return tensorboardX.SummaryWriter(str(folder), flush_secs=10)
 
 
 def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:

@@ -1,3 +1,5 @@
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,12 @@ def test_digits_are_scikit_learns():
   found = sorted((int(label), image.tobytes()) for split in splits for image, label in zip(split.images, split.labels))
   assert found == sorted((int(t), i.astype('u1').tobytes()) for i, t in zip(bunch.images, bunch.target))
   assert dataset.image_shape == (8, 8, 1) and dataset.num_classes == 10
+
+
+def test_without_scikit_learn_digits_name_the_extra(monkeypatch):
+  monkeypatch.setitem(sys.modules, 'sklearn.datasets', None)  # importing it raises ImportError
+  with pytest.raises(InputError, match=r'scikit-learn.*lcode\[experiments\].*cifar10'):
+    data.load('digits')
 
 
 def test_plans_group_in_order_and_pad_the_last_batch():
