@@ -199,7 +199,7 @@ def load_base(comparison: Comparison, path: Path, base_dir: str | Path | None, o
   base_dir = path / 'base' if base_dir is None else Path(base_dir)
   code_config = CodeConfig(comparison.dataset, comparison.base_model).resolved()
   base_model.check_base_dir(base_dir, code_config)
-  options.choose_devices(comparison.base_model in models.CONVOLUTIONAL, 64)
+  options.choose_devices(models.is_convolutional(comparison.base_model), 64)
   dataset = data.load(comparison.dataset, options.data_dir)
   return (base_model.load_base(code_config, dataset, path, str(base_dir)) or
           base_model.finish_base(code_config, path, str(base_dir), options))

@@ -5,11 +5,12 @@ The rival of every code: what a frontend that can afford so much work might comp
 
 import itertools
 import math
+import operator
 
 import flax.linen as nn
 import numpy as np
 
-from lcode.errors import InputError
+from lcode.errors import InputError, whole
 from lcode.models.fast_conv import Conv
 from lcode.models.mlp import MLP
 from lcode.models.resnet import ResNet, smaller
@@ -20,6 +21,18 @@ HIDDEN_A_CHANNEL = 8  # hidden features that every further channel of the first 
 # Of a ResNet's channels; below, a backup is the small CNN. For ResNet-20 (CIFAR-10), at 5 % of F, it has 68.6, a ResNet
 # of 6 of 16 channels 64.1 (at 2 %: 66.0, 53.7); but at 20 % 70.7, while a ResNet of 12.5 %, 10 channels, has 73.7.
 NARROWEST = 1 / 2
+
+
+def query_shape(shape) -> tuple[int, ...]:
+  """`shape` as a tuple; raises InputError unless it is the shape of a query, of at least one number."""
+  try:
+    sides = tuple(map(operator.index, shape))
+  except TypeError:
+    sides = ()
+  if not sides or min(sides) < 1:
+    raise InputError(f'image_shape={shape!r} is not allowed: give the shape of one query, whole numbers of at least 1, '
+                     'as in (28, 28, 1).')
+  return sides
 
 
 class SmallCNN(nn.Module):
@@ -68,6 +81,8 @@ def small_network(image_shape, num_outputs: int, multiply_adds: int) -> nn.Modul
   Queries f32[H, W, c] of at least 16x16 pixels are images; where the budget is too small for one channel, and over all
   other queries, the network is dense.
   """
+  image_shape, num_outputs = query_shape(image_shape), whole('num_outputs', num_outputs)
+  multiply_adds = whole('multiply_adds', multiply_adds, 0)
   if len(image_shape) == 3 and min(image_shape[:2]) >= LEAST_SIDE:
     if found := _widest_cnn(image_shape, num_outputs, multiply_adds):
       return found
@@ -100,10 +115,13 @@ def make_backup(image_shape, num_outputs: int, multiply_adds: int, base: nn.Modu
   Raises:
     InputError: if not even a dense width of 1 fits.
   """
+  image_shape, multiply_adds = query_shape(image_shape), whole('multiply_adds', multiply_adds, 0)
+  if base is not None and not isinstance(base, nn.Module):
+    raise InputError(f'base={base!r} is no Flax module: give F as make_model returns it, or None.')
   if isinstance(base, ResNet):
     if found := smaller(base, image_shape, multiply_adds, math.ceil(NARROWEST * base.width)):
       return found
   if found := small_network(image_shape, num_outputs, multiply_adds):
     return found
-  raise InputError(f'--backup_multiply_adds={multiply_adds} is too small for any backup: it must be at least '
+  raise InputError(f'multiply_adds={multiply_adds} is too small for any backup: it must be at least '
                    f'{mlp_multiply_adds(image_shape, num_outputs, 1)} for queries of {list(image_shape)}.')

@@ -57,11 +57,12 @@ _convolve.defvjp(_forward, _backward)
 
 
 def _by_patches(kernel_shape, strides, padding, x, gradient):
-  """The gradient of the weights, f32[h, w, c, d], summed over chunks of images."""
+  """The gradient of the weights [h, w, c, d] in x's dtype, summed in float32 at least, over chunks of images."""
   height, wide, channels, features = kernel_shape
   count, rows, columns = gradient.shape[:3]
   an_image = rows * columns * height * wide * channels * x.dtype.itemsize
   chunk = next(size for size in range(min(count, max(1, CHUNK_BYTES // an_image)), 0, -1) if count % size == 0)
+  dtype, sums = x.dtype, jnp.promote_types(x.dtype, jnp.float32)  # in bfloat16 a long sum stops growing
   x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
 
   def add(total, images):
@@ -69,8 +70,10 @@ def _by_patches(kernel_shape, strides, padding, x, gradient):
     patches = jnp.concatenate([
         x[:, i:i + (rows - 1) * strides[0] + 1:strides[0], j:j + (columns - 1) * strides[1] + 1:strides[1]]
         for i in range(height) for j in range(wide)], axis=-1)
-    return total + patches.reshape(-1, patches.shape[-1]).T @ gradient.reshape(-1, features), None
+    of_chunk = jnp.matmul(patches.reshape(-1, patches.shape[-1]).T, gradient.reshape(-1, features),
+                          preferred_element_type=sums)
+    return total + of_chunk, None
 
   images = [array.reshape(-1, chunk, *array.shape[1:]) for array in (x, gradient)]
-  total, _ = lax.scan(add, jnp.zeros((height * wide * channels, features), x.dtype), images)
-  return total.reshape(kernel_shape)
+  total, _ = lax.scan(add, jnp.zeros((height * wide * channels, features), sums), images)
+  return total.reshape(kernel_shape).astype(dtype)

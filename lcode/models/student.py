@@ -8,8 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lcode.errors import InputError
-from lcode.models.backup import small_network
+from lcode.errors import InputError, whole
+from lcode.models.backup import query_shape, small_network
 from lcode.models.lenet import LeNet5
 from lcode.models.mlp import MLP
 from lcode.models.resnet import part_of, ResNet, resnet_multiply_adds, smaller
@@ -24,8 +24,11 @@ def make_student(model: nn.Module, image_shape: tuple[int, ...], share: int) -> 
   their square. The student of a dense network or LeNet-5 is a small network of its own (`small_network`).
 
   Raises:
-    InputError: if the base model has no smaller form (logistic regression), or none so small.
+    InputError: if the base model has no smaller form (logistic regression, a model of one's own), or none so small.
   """
+  image_shape, share = query_shape(image_shape), whole('share', share)
+  if not isinstance(model, nn.Module):
+    raise InputError(f'model={model!r} is no Flax module: give the base model as make_model returns it.')
   scale = 1 / math.sqrt(share)
   if isinstance(model, ResNet):
     if found := smaller(model, image_shape, resnet_multiply_adds(model, image_shape) / share):
@@ -36,8 +39,8 @@ def make_student(model: nn.Module, image_shape: tuple[int, ...], share: int) -> 
     work = _mlp_multiply_adds if isinstance(model, MLP) else _lenet5_multiply_adds
     if found := small_network(image_shape, model.num_outputs, work(model, image_shape) // share):
       return found
-  raise InputError(f'--parity_model=students with k={share}: a {type(model).__name__} has no form of 1/{share} of its '
-                   'work; use fewer queries a group, or --parity_model=from_base.')
+  raise InputError(f'share={share}: a {type(model).__name__} has no form of 1/{share} of its work; use fewer queries a '
+                   'group, or parity models that start from F (parity_model=\'from_base\') instead of students.')
 
 
 def start_from(model: nn.Module, student: nn.Module, base_variables, fresh) -> Any:

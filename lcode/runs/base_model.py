@@ -88,7 +88,7 @@ def train_base(config: BaseConfig, workdir: str, options: RunOptions = RunOption
   config = config.resolved()
   records.check(Path(workdir), {'kind': 'base', **dataclasses.asdict(config)})
   dataset = dataset or data.load(config.dataset, options.data_dir)
-  devices = options.choose_devices(config.base_model in models.CONVOLUTIONAL, config.batch_size)
+  devices = options.choose_devices(models.is_convolutional(config.base_model), config.batch_size)
   data.plan_batches(np.arange(len(dataset.train)), 1, config.batch_size, drop_last=True)
   make_model = functools.partial(models.make_model, config.base_model, dataset.image_shape, dataset.num_classes)
   make_model()  # raises what the model has to say about a query's shape

@@ -34,7 +34,7 @@ class BaseConfig:
   def recipe(self) -> BaseRecipe:
     """The model's own; of a registered model that of Base-MLP, or where it is convolutional of ResNet-18."""
     one_of('base model', self.base_model, models.MODELS)
-    like = 'resnet18' if self.base_model in models.CONVOLUTIONAL else 'mlp'
+    like = 'resnet18' if models.is_convolutional(self.base_model) else 'mlp'
     return BASE_RECIPES.get(self.base_model, BASE_RECIPES[like])
 
 
@@ -81,11 +81,11 @@ class CodeConfig:
   @property
   def convolutional(self) -> bool:
     """Whether the work is mostly convolutions."""
-    return self.encoder == 'conv' or self.base_model in models.CONVOLUTIONAL
+    return self.encoder == 'conv' or models.is_convolutional(self.base_model)
 
   def _check_combination(self):
     fixed = self.encoder in ('addition', 'concatenation', 'berrut')
-    linear = self.base_model in models.AFFINE and self.encoder == 'addition'
+    linear = models.is_affine(self.base_model) and self.encoder == 'addition'
     if self.decoder == 'subtraction' and self.parity_model == 'base' and fixed and not linear:
       raise InputError(f'decoder=\'subtraction\' undoes sums of outputs, but {self.base_model} of a parity by the '
                        f'{self.encoder} encoder is none: use parity_model=\'from_base\', which is trained to be one, '

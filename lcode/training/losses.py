@@ -14,29 +14,53 @@ from lcode.errors import InputError, one_of
 
 
 def kl_base(reconstructed, base_outputs, labels):
-  """KL(softmax F(x) || softmax reconstruction): f32[..., C], f32[..., C], any -> f32[...]."""
+  """KL(softmax F(x) || softmax reconstruction): f32[..., C], f32[..., C], any -> f32[...].
+
+  A class to which F gives no probability (a logit of -inf) adds nothing, whatever the reconstruction gives it. Raises
+  InputError if the shapes differ.
+  """
   del labels
+  _check_alike(reconstructed, base_outputs)
   log_p = jax.nn.log_softmax(base_outputs)
   log_q = jax.nn.log_softmax(reconstructed)
-  return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+  p = jnp.exp(log_p)
+  return jnp.sum(p * jnp.where(p == 0, 0, log_p - log_q), axis=-1)
 
 
 def mse_base(reconstructed, base_outputs, labels):
-  """Squared error to F(x), summed over the C outputs: f32[..., C], f32[..., C], any -> f32[...]."""
+  """Squared error to F(x), summed over the C outputs: f32[..., C], f32[..., C], any -> f32[...].
+
+  Raises InputError if the shapes differ.
+  """
   del labels
+  _check_alike(reconstructed, base_outputs)
   return jnp.sum(jnp.square(reconstructed - base_outputs), axis=-1)
 
 
 def xent_label(reconstructed, base_outputs, labels):
-  """Cross-entropy of the reconstruction to the label: f32[..., C], any, int32[...] -> f32[...]."""
+  """Cross-entropy of the reconstruction to the label: f32[..., C], any, int32[...] -> f32[...].
+
+  Raises InputError unless there is a whole number for each reconstruction.
+  """
   del base_outputs
+  labels = jnp.asarray(labels)
+  if labels.shape != jnp.shape(reconstructed)[:-1] or not jnp.issubdtype(labels.dtype, jnp.integer):
+    raise InputError(f'labels {labels.dtype}{list(labels.shape)} do not go with reconstructions '
+                     f'{list(jnp.shape(reconstructed))}: give one whole number for each.')
   return optax.softmax_cross_entropy_with_integer_labels(reconstructed, labels)
+
+
+def _check_alike(reconstructed, base_outputs):
+  if jnp.shape(reconstructed) != jnp.shape(base_outputs):  # broadcasting would compare one with many
+    raise InputError(f'reconstructions {list(jnp.shape(reconstructed))} cannot be compared with base outputs '
+                     f'{list(jnp.shape(base_outputs))}: give both the same shape [..., C].')
 
 
 LOSSES: dict[str, Callable] = {'kl_base': kl_base, 'mse_base': mse_base, 'xent_label': xent_label}
 
 
 def get_loss(name: str) -> Callable:
+  """The loss `name` of `LOSSES`, (reconstructed, base_outputs, labels) -> f32[...]; raises InputError if unknown."""
   return LOSSES[one_of('loss', name, LOSSES)]
 
 

@@ -81,7 +81,7 @@ def test_a_budget_is_met_to_the_last_multiply_add():
   shape = (16, 20, 3)
   smallest = traced_multiply_adds(MLP(4, (1, 1)), shape)
   assert make_backup(shape, 4, smallest) == MLP(4, (1, 1))
-  with pytest.raises(InputError, match=f'--backup_multiply_adds={smallest - 1} .*at least {smallest} .*16, 20, 3'):
+  with pytest.raises(InputError, match=f'multiply_adds={smallest - 1} .*at least {smallest} .*16, 20, 3'):
     make_backup(shape, 4, smallest - 1)
   convolutional = traced_multiply_adds(SmallCNN(4, 1, 1), shape)
   assert make_backup(shape, 4, convolutional) == SmallCNN(4, 1, 1)
@@ -165,7 +165,7 @@ def test_pooling_of_vgg_loses_no_pixel():
 
 
 @pytest.mark.parametrize('name', ['lenet5', 'vgg11', 'resnet20'])
-@pytest.mark.parametrize('image_shape', [(784,), (28, 28), (2, 28, 28, 1), (0, 28, 1)])
+@pytest.mark.parametrize('image_shape', [(784,), (28, 28), (2, 28, 28, 1)])
 def test_what_is_no_image_is_refused(name, image_shape):
   with pytest.raises(InputError, match=f'{name} takes images .*a query here is \\[{image_shape[0]}'):
     make_model(name, image_shape, 10)

@@ -47,6 +47,18 @@ def test_the_weights_gradient_is_a_sum_over_pixels(rng):
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_gradients_of_bfloat16_add_up_in_float32(rng, monkeypatch):
+  """An image at a time, 2,048 terms of one sign for each weight: a sum kept in bfloat16 would stop at 256 of them."""
+  monkeypatch.setattr(fast_conv, 'CHUNK_BYTES', 1)
+  x, gradient = (jnp.asarray(1 + rng.random(size), jnp.bfloat16) for size in ((512, 2, 2, 1), (512, 2, 2, 2)))
+  w = jnp.ones((1, 1, 1, 2), jnp.bfloat16)
+  _, pull = jax.vjp(lambda w: fast_conv.convolve(x, w, (1, 1), 'SAME'), w)
+  found = pull(gradient)[0]
+  expected = np.einsum('bhwc,bhwd->cd', np.asarray(x, 'f8'), np.asarray(gradient, 'f8'))
+  assert found.dtype == jnp.bfloat16
+  np.testing.assert_allclose(np.asarray(found, 'f8')[0, 0], expected, rtol=2**-8)  # of the one rounding at the end
+
+
 @pytest.mark.parametrize('options', [
     {'feature_group_count': 2}, {'kernel_dilation': 2}, {'input_dilation': 2, 'padding': 1}])
 def test_what_is_no_plain_convolution_is_left_to_jax(options, rng):

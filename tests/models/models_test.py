@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +6,10 @@ import pytest
 
 from lcode import models
 from lcode.errors import InputError
+from lcode.models.backup import make_backup, small_network
+from lcode.models.mlp import Logistic, MLP
 from lcode.models.resnet import ResNet
+from lcode.models.student import make_student
 
 
 def shapes(name, image_shape):
@@ -113,3 +117,49 @@ def test_bad_requests_are_sentences():
     models.make_model('vit', (8, 8, 1), 10)
   with pytest.raises(InputError, match='images'):
     models.make_model('resnet18', (64,), 10)
+
+
+@pytest.mark.parametrize('call, words', [
+    (lambda: models.make_model('mlp', (0, 28, 1), 10), r'image_shape=\(0, 28, 1\) .*\(28, 28, 1\)'),
+    (lambda: models.make_model('mlp', (), 10), r'image_shape=\(\)'),
+    (lambda: models.make_model('mlp', 784, 10), 'image_shape=784'),
+    (lambda: models.make_model('mlp', (2.5,), 10), r'image_shape=\(2.5,\)'),
+    (lambda: models.make_model('mlp', (4,), 0), 'num_outputs=0'),
+    (lambda: models.make_model('mlp', (4,), 3, 7), 'axis_name=7'),
+    (lambda: models.make_apply('mlp'), "model='mlp' is no Flax module"),
+    (lambda: small_network((4,), 3, -1), 'multiply_adds=-1'),
+    (lambda: small_network((4,), 0, 100), 'num_outputs=0'),
+    (lambda: make_backup((4,), 3, None), 'multiply_adds=None'),
+    (lambda: make_backup((4,), 3, 100, 'mlp'), "base='mlp'"),
+    (lambda: make_student(MLP(3), (4,), 0), 'share=0'),
+    (lambda: make_student(MLP(3), 4, 2), 'image_shape=4'),
+    (lambda: make_student('mlp', (4,), 2), "model='mlp' is no Flax module")])
+def test_each_function_says_what_it_was_handed(call, words):
+  with pytest.raises(InputError, match=words):
+    call()
+
+
+def test_a_model_of_ones_own_is_registered_with_what_is_true_of_it(monkeypatch):
+  monkeypatch.setattr(models, 'MODELS', dict(models.MODELS))
+  known = [name for name in models.MODELS if models.is_affine(name)], [
+      name for name in models.MODELS if models.is_convolutional(name)]
+  assert known == (['logistic'], ['vgg11', 'resnet18', 'resnet20'])
+
+  def make(image_shape, num_outputs, axis_name):
+    return Logistic(num_outputs + len(image_shape) + (axis_name == 'devices'))
+
+  for _ in range(2):  # a module may be imported twice
+    models.register_model('own', make, affine=True)
+  assert models.is_affine('own') and not models.is_convolutional('own')
+  assert models.make_model('own', [3, 2], 5, 'devices') == Logistic(8)
+  models.register_model('no-module', lambda *_: len)
+  models.register_model('no-train', lambda *_: nn.Dense(3))
+  for name in ('no-module', 'no-train'):
+    with pytest.raises(InputError, match=f"base model '{name}' was registered with .*train=False"):
+      models.make_model(name, (3,), 5)
+  for name, other, words in (('own', lambda *_: None, 'there already'), ('a b', make, 'no name for a model'),
+                             ('other', 'mlp', "make='mlp' is no function")):
+    with pytest.raises(InputError, match=words):
+      models.register_model(name, other)
+  with pytest.raises(InputError, match="unknown base model 'vit'.*own"):
+    models.is_affine('vit')

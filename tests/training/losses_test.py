@@ -20,6 +20,32 @@ def test_kl_base_is_the_relative_entropy(outputs):
   np.testing.assert_allclose(losses.kl_base(base, base, None), 0, atol=1e-6)
 
 
+def test_a_class_without_probability_adds_nothing_to_kl_base(outputs):
+  """scipy's relative entropy takes 0 log 0 as 0; the gradient is softmax(reconstruction) - softmax(F)."""
+  reconstructed, base = outputs
+  base[..., 2] = -np.inf
+  both = np.where(np.arange(10) == 2, -np.inf, reconstructed)
+  p = special.softmax(base.astype('f8'), -1)
+  for given in (reconstructed, both):
+    q = special.softmax(given.astype('f8'), -1)
+    np.testing.assert_allclose(losses.kl_base(given, base, None), special.rel_entr(p, q).sum(-1), rtol=1e-5)
+    gradient = jax.grad(lambda given: losses.kl_base(given, base, None).sum())(jnp.asarray(given))
+    np.testing.assert_allclose(gradient, q - p, rtol=1e-4, atol=1e-6)
+  # What F thinks possible is called impossible.
+  assert np.isposinf(losses.kl_base(both, np.zeros_like(both), None)).all()
+  assert np.isnan(losses.kl_base(reconstructed, base * np.nan, None)).all()
+
+
+def test_shapes_that_do_not_go_together_are_sentences(outputs):
+  reconstructed, base = outputs
+  for loss in (losses.kl_base, losses.mse_base):
+    with pytest.raises(InputError, match=r'reconstructions \[4, 3, 10\] .*base outputs \[3, 10\]'):
+      loss(reconstructed, base[0], None)
+  for labels in (np.zeros(3, int), np.zeros((4, 3)), np.zeros((4, 3, 1), int)):
+    with pytest.raises(InputError, match='one whole number for each'):
+      losses.xent_label(reconstructed, None, labels)
+
+
 def test_mse_base_sums_over_outputs(outputs):
   np.testing.assert_allclose(losses.mse_base(*outputs, None), ((outputs[0] - outputs[1]) ** 2).sum(-1), rtol=1e-5)
 

@@ -144,7 +144,7 @@ def test_students_that_start_from_f_differ_from_parity_to_parity(rng):
 
 def test_a_share_that_cannot_be_is_a_sentence():
   for name, k, said in [('logistic', 2, 'Logistic'), ('resnet20', 1000, 'ResNet'), ('mlp', 2000, 'MLP')]:
-    with pytest.raises(InputError, match=f'k={k}.*{said}'):
+    with pytest.raises(InputError, match=f'share={k}.*{said}'):
       make_student(models.make_model(name, (28, 28, 1), 10), (28, 28, 1), k)
 
 
