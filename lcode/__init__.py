@@ -12,6 +12,8 @@ _NAMES = {
     'Scheme': 'coding.scheme', 'make_scheme': 'coding.scheme', 'erase': 'coding.scheme',
     'stack_units': 'coding.scheme', 'make_codec': 'coding.scheme', 'Codec': 'coding.scheme',
     'ParityModel': 'coding.parity_model', 'students': 'coding.parity_model',
+    'from_module': 'coding.parity_model', 'group_costs': 'coding.costs', 'evaluate': 'training.evaluate',
+    'register_model': 'models',
     'fit': 'training.fit', 'Fitted': 'training.fit',
     'make_code_objective': 'training.step', 'make_train_step': 'training.step', 'TrainState': 'training.step',
     'Batch': 'training.step',
@@ -24,14 +26,22 @@ _NAMES = {
     'InputError': 'errors', 'DivergedError': 'errors', 'OutOfTime': 'errors',
 }
 
-__all__ = sorted(_NAMES)
+# Modules that are reached as attributes, without an import of their own.
+_MODULES = {name: name for name in ('coding', 'models', 'data', 'training', 'runs')} | {
+    'coders': 'coding.coders', 'checkpoint': 'training.checkpoint', 'losses': 'training.losses',
+    'metrics': 'training.metrics', 'recipes': 'training.recipes',
+}
+
+__all__ = sorted({*_NAMES, *_MODULES})
 
 
 def __getattr__(name):
   if name in _NAMES:
     return getattr(importlib.import_module(f'lcode.{_NAMES[name]}'), name)
+  if name in _MODULES:
+    return importlib.import_module(f'lcode.{_MODULES[name]}')
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
 def __dir__():
-  return sorted({*globals(), *_NAMES})
+  return sorted({*globals(), *__all__})

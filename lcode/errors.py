@@ -33,13 +33,13 @@ def whole(name: str, value: Any, least: int = 1) -> int:
 def register(table: dict, kind: str, name: str, value: Any) -> None:
   """Adds `value` to a table of named parts.
 
-  Registering the same object again does nothing, so that a module may be imported twice.
+  Registering the same again does nothing, so that a module may be imported twice.
 
   Raises:
     InputError: if the name is no identifier (dashes are allowed), or is taken by something else.
   """
   if not isinstance(name, str) or not name.replace('-', '_').isidentifier():
     raise InputError(f'{name!r} is no name for a {kind}: use letters, digits, dashes and underscores, as in my-{kind}.')
-  if table.get(name, value) is not value:
+  if table.get(name, value) != value:
     raise InputError(f'the {kind} {name!r} is there already: choose another name.')
   table[name] = value

@@ -116,8 +116,9 @@ def test_functions_and_files_stay_short():
 
 def test_readme_names_commands_and_flags_that_exist():
   text = (ROOT / 'README.md').read_text()
-  for module in set(re.findall(r'python -m experiments\.(\w+)', text)):
-    source = (ROOT / 'experiments' / f'{module}.py').read_text() + (ROOT / 'experiments' / 'common.py').read_text()
+  for module in set(re.findall(r'python -m experiments\.(\w+(?:\.\w+)*)', text)):
+    path = (ROOT / 'experiments').joinpath(*module.split('.')).with_suffix('.py')
+    source = path.read_text() + (ROOT / 'experiments' / 'common.py').read_text()
     commands = re.findall(rf'python -m experiments\.{module}((?:[^\n`]|\\\n)*)', text)
     for flag in re.findall(r'--(\w+)', ' '.join(commands)):
       assert f"'{flag}'" in source or flag == 'help', f'experiments.{module} has no --{flag}'
