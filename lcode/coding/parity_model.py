@@ -19,7 +19,8 @@ class ParityModel(NamedTuple):
   Attributes:
     init: (key, x f32[1, *S], num_outputs, base_variables) -> variables, {'params': ..., other collections}; {} for
       what has nothing of its own.
-    apply: (variables, base_variables, x f32[b, *S], train, axis_name) -> f32[b, C], new other collections.
+    apply: (variables, base_variables, x f32[b, *S], train, axis_name, key=None) -> f32[b, C], new other collections;
+      `key` is what dropout draws from in training.
     shared: whether one set of variables answers every parity, or each parity has its own.
     at_frontend: whether it runs at the frontend (a backup): then it is work of the frontend, and never missing.
     per_query: whether it answers queries, not parities: it goes with replication alone.
@@ -37,8 +38,8 @@ class ParityModel(NamedTuple):
 def base_itself(base_apply: Callable) -> ParityModel:
   """F, frozen, as in "Learning a Code": nothing to deploy but more instances of F."""
 
-  def apply(variables, base_variables, x, train, axis_name):
-    del variables, train, axis_name
+  def apply(variables, base_variables, x, train, axis_name, key=None):
+    del variables, train, axis_name, key
     return base_apply(base_variables, x), {}
 
   return ParityModel(lambda *_: {}, apply, shared=True)
@@ -64,14 +65,15 @@ def from_module(module: nn.Module, start_from_base: bool = False, start: Callabl
 
   takes_train = 'train' in inspect.signature(type(module).__call__).parameters
 
-  def apply(variables, base_variables, x, train, axis_name):
+  def apply(variables, base_variables, x, train, axis_name, key=None):
     del base_variables
     mode = {'train': train} if takes_train else {}
     others = [name for name in variables if name != 'params']
     model = module.clone(axis_name=axis_name) if hasattr(module, 'axis_name') else module
+    rngs = {'dropout': key} if train and key is not None else {}
     if train and others:
-      return model.apply(variables, x, mutable=others, **mode)
-    return model.apply(variables, x, **mode), {name: variables[name] for name in others}
+      return model.apply(variables, x, rngs=rngs, mutable=others, **mode)
+    return model.apply(variables, x, rngs=rngs, **mode), {name: variables[name] for name in others}
 
   return ParityModel(init, apply, **kind)
 
@@ -88,8 +90,8 @@ def students(module: nn.Module, start: Callable | None = None) -> ParityModel:
   def init(key, x, num_outputs, base_variables):
     return one.init(key, x.reshape(-1, *x.shape[2:]), num_outputs, base_variables)
 
-  def apply(variables, base_variables, x, train, axis_name):
-    answers, others = one.apply(variables, base_variables, x.reshape(-1, *x.shape[2:]), train, axis_name)
+  def apply(variables, base_variables, x, train, axis_name, key=None):
+    answers, others = one.apply(variables, base_variables, x.reshape(-1, *x.shape[2:]), train, axis_name, key)
     return answers.reshape(len(x), -1), others
 
   return ParityModel(init, apply, bundled=True)
@@ -102,8 +104,8 @@ def default_answer() -> ParityModel:
     del key, x, base_variables
     return {'params': {'answer': jnp.zeros(num_outputs)}}
 
-  def apply(variables, base_variables, x, train, axis_name):
-    del base_variables, train, axis_name
+  def apply(variables, base_variables, x, train, axis_name, key=None):
+    del base_variables, train, axis_name, key
     answer = variables['params']['answer']
     return jnp.broadcast_to(answer, (len(x), *answer.shape)), {}
 
@@ -122,7 +124,7 @@ def init_all(model: ParityModel, count: int, key, x, num_outputs, base_variables
   return params, state
 
 
-def apply_all(model: ParityModel, params, state, base_variables, parities, train, axis_name):
+def apply_all(model: ParityModel, params, state, base_variables, parities, train, axis_name, key=None):
   """f32[g, m, *S] -> f32[g, m, C], new state: each parity by its own model, or all by the shared one."""
   shape, outputs, new_state = parities.shape, [], {}
   batches = [parities.reshape(-1, *shape[2:])] if model.shared else [parities[:, j] for j in range(shape[1])]
@@ -130,7 +132,8 @@ def apply_all(model: ParityModel, params, state, base_variables, parities, train
     variables = dict(state.get(str(j), {}))
     if str(j) in params:
       variables['params'] = params[str(j)]
-    answer, others = model.apply(variables, base_variables, x, train, axis_name)
+    own_key = None if key is None else jax.random.fold_in(key, j)
+    answer, others = model.apply(variables, base_variables, x, train, axis_name, own_key)
     outputs.append(answer)
     if others:
       new_state[str(j)] = others

@@ -27,8 +27,9 @@ class Scheme(NamedTuple):
     init: (key, x f32[k, *S], num_outputs, base_variables=None) -> params, model_state; params has an entry for each
       of `PARTS`. base_variables are needed where a parity model starts from F.
     encode: (params, x f32[k, *S]) -> parities f32[r, *S], or where not systematic all coded queries f32[n, *S].
-    infer: (params, model_state, base_variables, parities f32[g, r, *S], train=False, axis_name=None)
-      -> f32[g, r, C], model_state; axis_name is that of the devices a batch is split over, for batch statistics.
+    infer: (params, model_state, base_variables, parities f32[g, r, *S], train=False, axis_name=None, key=None)
+      -> f32[g, r, C], model_state; axis_name is that of the devices a batch is split over, for batch statistics, and
+      key is what a parity model's dropout draws from in training.
     decode: (params, outputs f32[n, C], available bool[n]) -> f32[k, C]; what arrived is passed on as it is.
       Outputs are as `stack_units` puts them together: wider than C where the replies to parities are.
     base_apply: F, (variables, x f32[b, *S]) -> f32[b, C].
@@ -102,8 +103,8 @@ def make_scheme(code: Code, base_apply: Callable, encoder: Any = 'mlp', decoder:
   def encode(params, x):
     return encoder.apply({'params': params['encoder']}, x)
 
-  def infer(params, model_state, base_variables, parities, train=False, axis_name=None):
-    return apply_all(model, params['parity_model'], model_state, base_variables, parities, train, axis_name)
+  def infer(params, model_state, base_variables, parities, train=False, axis_name=None, key=None):
+    return apply_all(model, params['parity_model'], model_state, base_variables, parities, train, axis_name, key)
 
   def decode(params, outputs, available):
     outputs = erase(outputs, available)

@@ -1,5 +1,7 @@
 """Parity models: where they start, whose variables are whose, batch statistics; what goes together, what is trained."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -80,6 +82,41 @@ def test_each_parity_has_its_own_variables_or_all_share_them(rng):
     if shared:
       own = {'params': params['parity_model']['0']}
       np.testing.assert_allclose(before, f_on_each(DENSE, own, parities), rtol=1e-5, atol=1e-5)
+
+
+class Dropping(nn.Module):
+  """Half of its inputs left out while it trains, the others doubled."""
+
+  normed: bool = False
+
+  @nn.compact
+  def __call__(self, x, train: bool = False):
+    x = nn.Dropout(0.5, deterministic=not train)(x)
+    x = nn.BatchNorm(use_running_average=not train)(x) if self.normed else x
+    return nn.Dense(NUM_OUTPUTS)(x.reshape(len(x), -1))
+
+
+@pytest.mark.parametrize('normed', [False, True])
+def test_dropout_draws_from_the_key_in_training_alone(normed, rng):
+  scheme, params, model_state, variables, parities = scheme_of(DENSE, from_module(Dropping(normed)), rng)
+  params['parity_model']['1'] = params['parity_model']['0']
+  parities[:, 1] = parities[:, 0]
+
+  @partial(jax.jit, static_argnums=1)
+  def infer(key, train):
+    return scheme.infer(params, model_state, variables, parities, train, key=key)
+
+  (plain, kept), (answers, moved) = infer(jax.random.key(5), False), infer(jax.random.key(5), True)
+  np.testing.assert_array_equal(plain, infer(None, False)[0])
+  np.testing.assert_array_equal(answers, infer(jax.random.key(5), True)[0])
+  assert np.abs(answers - infer(jax.random.key(6), True)[0]).min() > 0
+  assert np.abs(answers[:, 0] - answers[:, 1]).min() > 0  # each parity's model draws its own
+  assert same(kept, model_state) and same(moved, model_state) != normed
+  own = {'params': params['parity_model']['0'], **model_state.get('0', {})}
+  for j in range(R):
+    expected, _ = Dropping(normed).apply(own, parities[:, j], train=True, mutable=['batch_stats'],
+                                         rngs={'dropout': jax.random.fold_in(jax.random.key(5), j)})
+    np.testing.assert_allclose(answers[:, j], expected, rtol=1e-4, atol=1e-5)
 
 
 def convolved(x, kernel):
