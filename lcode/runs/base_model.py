@@ -121,19 +121,19 @@ def check_base_dir(base_dir: str | Path, base_model: str, dataset: str, may_be_e
     base_model, dataset: names of what it is to hold.
     may_be_empty: whether a base model may yet be trained there.
   """
-  found = records.read_config(Path(base_dir))
-  if found is None:
+  stored = records.read_config(Path(base_dir))
+  if stored is None:
     if Path(base_dir).is_dir() and any(Path(base_dir).iterdir()) or Path(base_dir).is_file():
       raise InputError(f'base_dir={str(base_dir)!r} holds something, but no base model: name a workdir of train_base.')
     if not may_be_empty:
       raise InputError(f'base_dir={str(base_dir)!r} holds no base model: train one there with train_base first, or '
                        'leave base_dir out to have one trained in the workdir.')
     return
-  if found.get('kind') != 'base':
+  if stored.get('kind') != 'base':
     raise InputError(f'base_dir={str(base_dir)!r} is no workdir of train_base: name one, or leave base_dir out.')
   for name, value in (('dataset', dataset), ('base_model', base_model)):
-    if found.get(name) != value:
-      raise InputError(f'base_dir={str(base_dir)!r} was trained with {name}={found.get(name)!r}, this run has '
+    if stored.get(name) != value:
+      raise InputError(f'base_dir={str(base_dir)!r} was trained with {name}={stored.get(name)!r}, this run has '
                        f'{value!r}: use a matching base_dir, or change {name}.')
 
 
@@ -154,8 +154,8 @@ def obtain(config: CodeConfig, dataset: data.Dataset, path: Path, base_dir: str 
   """
   kept = kept_base(path, dataset) if (path / 'base_model').is_dir() else None
   source = Path(base_dir) if base_dir is not None else own or path / 'base'
-  found = records.read_config(source)
-  finished = found is not None and any(record.get('finished') for record in records.read(source))
+  stored = records.read_config(source)
+  finished = stored is not None and any(record.get('finished') for record in records.read(source))
   if kept and (base_dir is None or not finished):
     if not kept.finished and options.max_steps is None:
       raise InputError(f'{path} was started with max_steps, over a base model that is not finished: use another '
@@ -166,17 +166,17 @@ def obtain(config: CodeConfig, dataset: data.Dataset, path: Path, base_dir: str 
     best = checkpoint.Store(source / 'checkpoints').load_best(make_template())
     return _assemble(config.base_model, best.variables, dataset.spec, dataset.image_shape, dataset.num_classes, dataset)
   base_config = BaseConfig(config.dataset, config.base_model, seed=config.seed)
-  if found is not None:
-    base_config = records.config_as(BaseConfig, found, source)
+  if stored is not None:
+    base_config = records.config_as(BaseConfig, stored, source)
   return train_base(base_config, str(source), dataclasses.replace(options, devices=None), dataset)[0]
 
 
 def keep(path: Path, base: Base) -> None:
   """Writes F into a code's workdir, so that it can be moved; raises InputError where another F lies there."""
   if (path / 'base_model').is_dir():
-    found = kept_base(path, base.dataset).sha256
-    if found != base.sha256:
-      raise InputError(f'{path} was started with base_sha256={found!r}, that of the base model given is '
+    kept = kept_base(path, base.dataset).sha256
+    if kept != base.sha256:
+      raise InputError(f'{path} was started with base_sha256={kept!r}, that of the base model given is '
                        f'{base.sha256!r}: use another workdir, or the base_dir it was started with.')
     return
   params = base.variables['params']

@@ -184,10 +184,10 @@ def _evaluated(run: _Run, base: Base, params, model_state, timing: dict) -> Trai
 
 
 def _config_in(path: Path) -> CodeConfig:
-  found = records.read_config(path)
-  if found is None or found.get('kind') != 'code':
+  stored = records.read_config(path)
+  if stored is None or stored.get('kind') != 'code':
     raise InputError(f'workdir={str(path)!r} is no workdir of train_code: train a code there first.')
-  return records.config_as(CodeConfig, found, path).resolved()
+  return records.config_as(CodeConfig, stored, path).resolved()
 
 
 def _spare(config: CodeConfig) -> np.ndarray | None:

@@ -37,13 +37,13 @@ def append(workdir: Path, record: dict) -> str:
 
 def read(workdir: Path) -> list[dict]:
   """The records of a workdir; a line that a full disk or a kill cut short is passed over."""
-  path, found = Path(workdir) / 'records.jsonl', []
+  path, parsed = Path(workdir) / 'records.jsonl', []
   for line in path.read_text().splitlines() if path.exists() else []:
     try:
-      found.append(_renamed(json.loads(line)))
+      parsed.append(_renamed(json.loads(line)))
     except ValueError:
       continue
-  return found
+  return parsed
 
 
 def open_workdir(workdir: str) -> Path:
@@ -60,16 +60,16 @@ def open_workdir(workdir: str) -> Path:
 
 def check(workdir: Path, config: dict) -> None:
   """Raises InputError, naming the field, if the workdir was started with another value of a field of `config`."""
-  found = read_config(workdir)
-  if found is None:
+  stored = read_config(workdir)
+  if stored is None:
     if (Path(workdir) / 'checkpoints').exists():
       raise InputError(f'{workdir} holds checkpoints but no config.json that says of what: restore that file, '
-                       'or use another --workdir.')
+                       'or use another workdir.')
     return
   for name, value in config.items():
-    if name not in found or found[name] != value:
-      raise InputError(f'{workdir} was started with {name}={found.get(name)!r}, now it is {value!r}: '
-                       'use another --workdir, or the same configuration.')
+    if name not in stored or stored[name] != value:
+      raise InputError(f'{workdir} was started with {name}={stored.get(name)!r}, now it is {value!r}: '
+                       'use another workdir, or the same configuration.')
 
 
 def claim(workdir: Path, config: dict) -> None:
@@ -86,33 +86,33 @@ def read_config(workdir: Path) -> dict | None:
   """The config of a workdir, None where there is none yet."""
   path = Path(workdir) / 'config.json'
   try:
-    found = json.loads(path.read_text()) if path.exists() else None
-    if found is not None and not isinstance(found, dict):
+    stored = json.loads(path.read_text()) if path.exists() else None
+    if stored is not None and not isinstance(stored, dict):
       raise ValueError('it holds no dictionary')
-    return found and _renamed(found)
+    return stored and _renamed(stored)
   except (OSError, ValueError) as error:
     raise InputError(f'{path} cannot be read ({error}): restore it, or use another directory.') from error
 
 
-def config_as(cls, found: dict, workdir) -> Any:
+def config_as(cls, stored: dict, workdir) -> Any:
   """The dataclass `cls` from a workdir's config; raises InputError on fields that are missing or of another type."""
   values = {}
   for field in dataclasses.fields(cls):
     kind = int if field.default is None else type(field.default)  # those that may be None are whole numbers
-    value = found.get(field.name, field)
+    value = stored.get(field.name, field)
     if not (isinstance(value, kind) or value is None and field.default is None):
-      raise InputError(f'{workdir}/config.json has {field.name}={found.get(field.name)!r}, which is no '
+      raise InputError(f'{workdir}/config.json has {field.name}={stored.get(field.name)!r}, which is no '
                        f'{kind.__name__}: restore it, or use another directory.')
-    values[field.name] = found[field.name]
+    values[field.name] = stored[field.name]
   return cls(**values)
 
 
-def _renamed(found):
-  """What was written under a name of before, under today's; in a record's config too."""
-  if not isinstance(found, dict):
-    return found
-  found = {RENAMED.get(name, name): value for name, value in found.items()}
-  return found | {'config': _renamed(found['config'])} if 'config' in found else found
+def _renamed(stored):
+  """What was written under an older name, under today's; in a record's config too."""
+  if not isinstance(stored, dict):
+    return stored
+  renamed = {RENAMED.get(name, name): value for name, value in stored.items()}
+  return renamed | {'config': _renamed(renamed['config'])} if 'config' in renamed else renamed
 
 
 def _version(package):
