@@ -18,10 +18,11 @@ import numpy as np
 from absl import flags
 
 from experiments import common
+from experiments.timing import time_calls
 from lcode import data, models
 from lcode.coding.code import Code, every_pattern
 from lcode.coding.costs import group_costs
-from lcode.coding.scheme import make_codec, parts_to_train, stack_units
+from lcode.coding.scheme import parts_to_train
 from lcode.errors import InputError
 from lcode.models import fast_conv
 from lcode.runs import records
@@ -44,31 +45,6 @@ def define_flags():
   flags.DEFINE_list('device_counts', ['1'], 'numbers of devices to time the step on')
   flags.DEFINE_integer('repeats', 5, 'timings, the median is given')
   flags.DEFINE_integer('steps', 10, 'steps a timing; of the calls for one group, ten times as many')
-
-
-def time_calls(scheme, params, model_state, base_variables, shape, repeats=5, count=100) -> dict[str, float]:
-  """Median over `repeats` of microseconds of one group's jitted calls, each waited for, dispatch included."""
-  codec = make_codec(scheme, params, model_state)
-  x = jnp.ones((1, scheme.code.k, *shape))
-  coded, queries = codec.encode(x), x[0]
-  units = codec.infer(base_variables, coded)
-  if scheme.systematic:
-    units = stack_units(jnp.ones((1, scheme.code.k, NUM_OUTPUTS)), units)
-  available, base_apply = np.arange(scheme.code.n) > 0, jax.jit(scheme.base_apply)
-  calls = {'base_k_inferences': lambda: base_apply(base_variables, queries), 'encode': lambda: codec.encode(x),
-           'parity_inference': lambda: codec.infer(base_variables, coded),
-           'decode': lambda: codec.decode(units, available)}
-  found = {}
-  for name, call in calls.items():
-    jax.block_until_ready(call())
-    seconds = []
-    for _ in range(repeats):
-      began = time.perf_counter()
-      for _ in range(count):
-        jax.block_until_ready(call())
-      seconds.append((time.perf_counter() - began) / count)
-    found[name] = 1e6 * statistics.median(seconds)
-  return found
 
 
 def time_step(scheme, params, model_state, base_variables, split, config, count: int) -> dict:
@@ -132,8 +108,8 @@ def main():
   params, model_state = jax.device_get(jax.jit(scheme.init, static_argnums=2)(
       jax.random.key(1), jnp.ones((code.k, *shape)), NUM_OUTPUTS, base_variables))
   work = group_costs(scheme, params, model_state, base_variables, shape, NUM_OUTPUTS)
-  for name, microseconds in time_calls(scheme, params, model_state, base_variables, shape, FLAGS.repeats,
-                                       10 * FLAGS.steps).items():
+  for name, microseconds in time_calls(scheme, params, model_state, base_variables, shape, NUM_OUTPUTS,
+                                       FLAGS.repeats, 10 * FLAGS.steps).items():
     work[name]['microseconds'] = microseconds
   split = {'images': rng.integers(0, 256, (POOL, *shape), np.uint8), 'labels': rng.integers(0, 10, POOL).astype('i4'),
            'base_outputs': rng.normal(size=(POOL, NUM_OUTPUTS)).astype('f4')}
