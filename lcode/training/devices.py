@@ -4,6 +4,7 @@ A function to be run here comes as `make(axis_name)`. Its first arguments are th
 argument, the plan, is split. States have no device axis, so a checkpoint does not depend on how many devices wrote it.
 """
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 
@@ -12,9 +13,11 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lcode.data import Plan
-from lcode.errors import InputError
+from lcode.errors import InputError, whole
 
 AXIS = 'devices'
+MOST_A_CORE = 8  # virtual CPU devices
+_log = logging.getLogger('lcode')
 
 
 def default_devices() -> list:
@@ -32,26 +35,46 @@ def choose_devices(count: int | None = None, convolutional: bool = False, batch_
       than there are cannot be had.
     convolutional: whether the work is mostly convolutions.
     batch_size: where nobody said how many, as many devices are taken as it can be split over.
+
+  Raises:
+    InputError: if there are not so many, or on CPU if they are more than `MOST_A_CORE` a core. Where they are more than
+      the cores, a warning is logged.
   """
-  if count is not None and count < 1:
-    raise InputError(f'--devices={count} is too few: it must be at least 1.')
-  wanted = count or ((os.cpu_count() or 1) if convolutional else 1)
+  if count is not None:
+    whole('devices', count)
+  cores = os.cpu_count() or 1
+  wanted = count or (cores if convolutional else 1)
   try:
-    jax.config.update('jax_num_cpu_devices', wanted)
+    jax.config.update('jax_num_cpu_devices', min(wanted, MOST_A_CORE * cores))
   except RuntimeError:
     pass  # the backend has started: what is there is there
   devices = jax.devices()
   if count is None:
     most = len(devices) if devices[0].platform != 'cpu' else min(wanted, len(devices))
     return devices[:max(n for n in range(1, most + 1) if batch_size % n == 0)]
+  if devices[0].platform == 'cpu':
+    _check_cores(count, cores * jax.process_count())
   if count > len(devices):
-    raise InputError(f'--devices={count} is more than the {len(devices)} {devices[0].platform} devices there are.')
+    raise InputError(f'devices={count} is more than the {len(devices)} {devices[0].platform} devices there are: choose '
+                     'fewer.')
   return devices[:count]
 
 
+def _check_cores(count: int, cores: int) -> None:
+  """Virtual devices take turns on the cores: a few more only cost time, many more hardly get on at all."""
+  if count > MOST_A_CORE * cores:
+    raise InputError(f'devices={count} is far too many for {cores} cores, on which they would take turns: choose '
+                     f'devices={cores}, or for a trial at most {MOST_A_CORE * cores}.')
+  if count > cores:
+    _log.warning('devices=%d on %d cores: the devices take turns on the cores, so steps take longer than with '
+                 'devices=%d.', count, cores, cores)
+
+
 def check_batch(batch_size: int, devices: Sequence) -> None:
-  if batch_size < 1:
-    raise InputError(f'--batch_size={batch_size} is too small: it must be at least 1.')
+  """Raises InputError unless batches of `batch_size` groups can be split evenly over the devices."""
+  whole('batch_size', batch_size)
+  if not len(devices):
+    raise InputError('devices=[] is not allowed: give at least one, as choose_devices returns them.')
   if batch_size % len(devices):
     raise InputError(f'a batch of {batch_size} groups cannot be split evenly over {len(devices)} devices: '
                      f'choose a multiple of {len(devices)}.')

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
 from lcode.errors import DivergedError, OutOfTime
 from lcode.training.step import TrainState
@@ -55,11 +56,12 @@ class Schedule(NamedTuple):
   Attributes:
     epochs: how many.
     steps_per_epoch: in each of them.
-    steps_per_call: taken by one call of the step (`parallel.steps_per_call`).
+    steps_per_call: taken by one call of the step (`devices.steps_per_call`).
     max_steps: stop early after so many, None for not.
     save_every_s: seconds between two checkpoints, at a second's distance at least within an epoch; the end of an
       epoch that is due and the end of a run are always saved.
-    stop_at: time.monotonic() after which no more calls of the step are made, one at least; None for not.
+    stop_at: time.monotonic() after which no more calls of the step are made, one at least; None for not. Of several
+      processes it is the first that looks at its clock, for this and for `save_every_s`.
     criterion: the validation figure that the best epoch has most of, or `loss`, which it has least of.
   """
 
@@ -118,7 +120,8 @@ def run(make_step: Callable, evaluate: Callable, make_plan: Callable, state: Tra
     whole = done % schedule.steps_per_epoch == 0
     if whole or (done == total and best is None):
       validation = evaluate(state.params, state.model_state)
-      _check_finite([validation['loss']], done, store)
+      if not math.isfinite(validation['loss']):
+        _diverged(f'the validation loss ({validation["loss"]})', done, store)
       figures |= {f'validation_{name}': value for name, value in validation.items()}
       value = _criterion(validation, schedule)
       if best is None or value > best.value:
@@ -128,7 +131,8 @@ def run(make_step: Callable, evaluate: Callable, make_plan: Callable, state: Tra
     reporter.epoch(figures)
     now = time.monotonic()
     over = done < total and schedule.stop_at is not None and now >= schedule.stop_at
-    if store and (done == total or over or now - saved_at >= schedule.save_every_s):
+    over, due = _common((over, now - saved_at >= schedule.save_every_s))
+    if store and (done == total or over or due):
       if not _all_finite(state.params):
         _diverged('a parameter', done, store)
       store.save(state, best, seconds + time.monotonic() - started_at)
@@ -160,7 +164,7 @@ def _take(make_step, plan, state, rows, steps_per_call, done, deadline, store, r
   A run that was stopped (not by max_steps) makes its calls at the same steps as one that was not.
   """
   losses, pending, taken = [], None, 0
-  while taken < rows and (taken == 0 or time.monotonic() < deadline):
+  while taken < rows and (taken == 0 or _common(time.monotonic() < deadline)):
     count = min(steps_per_call, rows - taken)
     state, metrics = make_step(count)(state, plan)
     if pending is not None:
@@ -173,21 +177,29 @@ def _take(make_step, plan, state, rows, steps_per_call, done, deadline, store, r
 def _fetch(loss, done, losses, store, reporter):
   values = np.atleast_1d(jax.device_get(loss))
   first = done + sum(map(len, losses)) + 1
-  _check_finite(values, first, store)
+  for step, value in enumerate(values, first):
+    if not math.isfinite(value):
+      _diverged(f'the loss ({value})', step, store, untrained=step == 1)
   reporter.steps(first + len(values) - 1, values)
   return values
 
 
-def _check_finite(values, first_step, store):
-  for offset, value in enumerate(values):
-    if not math.isfinite(value):
-      _diverged(f'the loss ({value})', first_step + offset, store)
-
-
-def _diverged(what, step, store):
+def _diverged(what, step, store, untrained=False):
   kept = f'the last good checkpoint, {store.describe_latest()}, is kept' if store else 'nothing was saved'
-  raise DivergedError(f'{what} is not finite at step {step}: training stopped, {kept}; '
-                      'try a lower learning rate, another seed or another loss.')
+  if untrained:  # it is the loss of the parameters at the start, so no learning rate has had a say
+    advice = 'look for values that are not finite in the queries, after the preprocessing, and in what F answers'
+  else:
+    advice = ('most often the learning rate is too high, so try a lower one; else look for single queries on which F '
+              'or the preprocessing is not finite')
+  raise DivergedError(f'{what} is not finite at step {step}: training stopped, {kept}; {advice}.')
+
+
+def _common(decision):
+  """In several processes that of the first, for all of them: each has a clock of its own, and steps are taken together.
+
+  Every process has to ask at the same place.
+  """
+  return decision if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(np.asarray(decision))
 
 
 @jax.jit

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -12,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from lcode import Code, fit, make_scheme
+from lcode import Code, fit, make_scheme, OutOfTime
+from lcode.training import loop
 from lcode.training.checkpoint import Store
+from lcode.training.step import TrainState
 
 
 def base_apply(variables, x):
@@ -41,12 +44,30 @@ def train(devices, folder=None):
           'params': [float(np.abs(w).sum()) for w in jax.tree.leaves(fitted.params)]}
 
 
+def steps_until(stop_at):
+  """How many steps of four the loop takes, over steps that do nothing."""
+  taken = []
+
+  def step(state, plan):
+    taken.append(1)
+    return state.replace(step=state.step + 1), {'loss': np.ones(())}
+
+  try:
+    loop.run(lambda count: step, lambda *_: {'loss': 1.0, 'reconstruction_accuracy': 1.0}, lambda epoch: None,
+             TrainState(np.int32(0), {}, {}, (), None), loop.Schedule(2, 2, stop_at=stop_at))
+  except OutOfTime:
+    taken.append('stopped')
+  return taken
+
+
 def main(process, port, folder):
   jax.config.update('jax_platforms', 'cpu')
   jax.config.update('jax_num_cpu_devices', 2)
   jax.distributed.initialize(f'127.0.0.1:{port}', num_processes=2, process_id=process)
   assert len(jax.devices()) == 4 and len(jax.local_devices()) == 2
-  print(json.dumps(train(jax.devices(), Path(folder))))
+  past = time.monotonic() - 1
+  stops = {who: steps_until(past if process == who else None) for who in (0, 1)}
+  print(json.dumps(train(jax.devices(), Path(folder)) | {'stops': stops}))
   jax.distributed.shutdown()
 
 
@@ -65,6 +86,8 @@ def test_two_processes_train_as_one_device_does_across_a_restart(tmp_path):
   for process, (_, errors) in zip(processes, ends):
     assert process.returncode == 0, errors[-2000:]
   found = [json.loads(output.splitlines()[-1]) for output, _ in ends]
+  # The first one's clock alone counts, and it counts for both.
+  assert [one.pop('stops') for one in found] == [{'0': [1, 'stopped'], '1': [1, 1, 1, 1]}] * 2
   expected = train(jax.devices()[:1])
   for name in expected:
     np.testing.assert_allclose(found[0][name], expected[name], rtol=1e-4)
