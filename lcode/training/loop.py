@@ -164,7 +164,7 @@ def _take(make_step, plan, state, rows, steps_per_call, done, deadline, store, r
   A run that was stopped (not by max_steps) makes its calls at the same steps as one that was not.
   """
   losses, pending, taken = [], None, 0
-  while taken < rows and (taken == 0 or _common(time.monotonic() < deadline)):
+  while taken < rows and (taken == 0 or deadline == math.inf or _common(time.monotonic() < deadline)):
     count = min(steps_per_call, rows - taken)
     state, metrics = make_step(count)(state, plan)
     if pending is not None:
