@@ -15,8 +15,9 @@ demo: $(VENV)/.installed
 test: lint $(VENV)/.installed-test
 	JAX_PLATFORMS=cpu $(BIN)/python -m pytest $(PARALLEL)
 
+# With XLA_FLAGS set, tests are compiled with all of XLA's optimisations.
 test-all: lint $(VENV)/.installed-test
-	JAX_PLATFORMS=cpu $(BIN)/python -m pytest $(PARALLEL) -m "long or not long"
+	XLA_FLAGS="$$XLA_FLAGS" JAX_PLATFORMS=cpu $(BIN)/python -m pytest $(PARALLEL) -m "long or not long"
 
 lint: $(VENV)/.installed-test
 	$(BIN)/python -m flake8
