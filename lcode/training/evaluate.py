@@ -9,14 +9,16 @@ import numpy as np
 from lcode.coding.code import every_pattern, MAX_PATTERNS, num_patterns, sampled_patterns
 from lcode.coding.scheme import make_codec, Scheme, stack_units
 from lcode.data import Arrays
+from lcode.errors import InputError, whole
 from lcode.training import metrics
-from lcode.training.batched import apply_in_batches, make_evaluator, put_split
+from lcode.training.batched import apply_in_batches, in_batches, make_evaluator, put_split
 from lcode.training.devices import replicate
 from lcode.training.losses import get_loss
 from lcode.training.step import make_code_objective, make_fetch
 
-FIGURES = ('available_accuracy', 'reconstruction_accuracy', 'degraded_accuracy')
 SAMPLED = 512  # scenarios, where there are more than MAX_PATTERNS
+BYZANTINE_GROUPS = 256  # groups that are inferred, and decoded, at once where answers are wrong
+HUGE = np.float32(1e30)  # of a wrong answer: finite, but its square is not
 
 
 def scenarios_of(scheme: Scheme) -> np.ndarray:
@@ -33,7 +35,13 @@ def evaluate(scheme: Scheme, params, model_state, base_variables, test: Arrays, 
   """Figures of a code on a split.
 
   Args:
+    scheme: the code.
+    params, model_state: its parameters and state.
+    base_variables: F's.
     test: the split; labels may be None (the classes that F answers then stand in for them).
+    preprocess: images -> f32[..., *S], run on the device.
+    loss: a name in `losses.LOSSES`.
+    devices: where to run.
     scenarios: bool[s, n]; None for `scenarios_of(scheme)`.
     base_outputs: f32[N, C], F on the split, where it is known already.
 
@@ -42,82 +50,168 @@ def evaluate(scheme: Scheme, params, model_state, base_variables, test: Arrays, 
     `test_loss` over what the scenarios make an approximation; `intact_accuracy`, what is answered when nothing is
     missing: F's accuracy, or less if the code does not pass it on; `default_accuracy` and `default_relative_error`, of
     always answering the class that F answers most, or F's mean; `positions` and `missing`, a dictionary for each data
-    position and for each number of missing units; each accuracy with its 95 % interval under `<name>_interval`.
+    position and for each number of missing units; each accuracy with its 95 % interval under `<name>_interval`, which
+    takes groups as independent, units of a group not (`metrics.cluster_interval`).
+
+  Raises:
+    InputError: if the loss is unknown, or labels, patterns or base outputs do not go with the split and the code.
   """
+  loss_fn, available = get_loss(loss), _checked_patterns(scheme, scenarios)
+  _check_split(scheme, test)
   outputs = base_outputs
   if outputs is None:
     outputs = apply_in_batches(scheme.base_apply, base_variables, test.images, preprocess)
-  guesses = outputs.argmax(-1)
-  test = Arrays(test.images, guesses if test.labels is None else test.labels)
-  available = scenarios_of(scheme) if scenarios is None else np.asarray(scenarios, bool)
+  outputs = np.asarray(outputs)
+  labels = outputs.argmax(-1) if test.labels is None else np.asarray(test.labels)
+  split = put_split(Arrays(test.images, labels), outputs, devices)
   intact = np.ones((0 if scheme.passthrough else 1, scheme.code.n), bool)
-  with_intact = np.concatenate([intact, available])
+  patterns, missing = np.concatenate([intact, available]), (~available).sum(1)
+  judged = np.arange(len(patterns)) >= len(intact)
+  numbers = np.unique(missing)
+  of_number = np.concatenate([np.full(len(intact), -1), missing]) == numbers[:, None]
   everything = make_evaluator(
-      lambda axis: make_code_objective(scheme, get_loss(loss), with_intact, axis),
-      make_fetch(preprocess, False), put_split(test, outputs, devices),
-      replicate(base_variables, devices), scheme.code.k, devices)(params, model_state)
-  counts = metrics.select(everything, slice(len(intact), None))
+      lambda axis: make_code_objective(scheme, loss_fn, patterns, axis, sets=np.concatenate([judged[None], of_number])),
+      make_fetch(preprocess, False), split, replicate(base_variables, devices), scheme.code.k, devices)(
+          params, model_state)
+  counts, clusters = metrics.select(everything, judged), everything.clusters
 
-  figures = _with_intervals(metrics.summarise(counts))
+  figures = _with_intervals(metrics.summarise(counts), clusters[0, -1])
   figures['test_loss'] = figures.pop('loss')
   # F's accuracy is that on the whole split; on the erased units alone it differs by the groups left over.
-  figures |= _proportion('available_accuracy', float((guesses == test.labels).mean()), len(test))
+  figures |= _of_base(outputs, labels)
   figures['intact_accuracy'] = figures['available_accuracy']
   if not scheme.passthrough:
     figures['intact_accuracy'] = metrics.summarise(metrics.select(everything, [0]))['degraded_accuracy']
-  default = np.bincount(guesses, minlength=outputs.shape[-1]).argmax()
-  figures |= _proportion('default_accuracy', float((default == test.labels).mean()), len(test))
-  figures['default_relative_error'] = float(np.sqrt(outputs.var(0).sum() / np.square(outputs).mean(0).sum()))
   figures['test_groups'], figures['scenarios'] = len(test) // scheme.code.k, len(available)
-  figures['positions'] = _positions(counts, scheme.code.k)
-  figures['missing'] = _by_number(counts, (~available).sum(1))
+  figures['positions'] = _positions(counts, clusters[0])
+  figures['missing'] = [
+      {'missing': int(m)} | _with_intervals(metrics.summarise(metrics.select(counts, missing == m)), products[-1])
+      for m, products in zip(numbers, clusters[1:])]
   return figures
 
 
-def evaluate_byzantine(scheme: Scheme, params, model_state, base_variables, test: Arrays, *, preprocess,
-                       num_byzantine: int, scale: float = 10.0, seed: int = 0) -> dict[str, float]:
-  """Accuracy when workers answer wrongly instead of not at all, all n answers being there.
-
-  In every group `num_byzantine` of the n units, drawn at random, answer with their own outputs plus normal noise of
-  `scale` times the spread of F's outputs (ApproxIFER, section 5, takes noise of a fixed variance).
-
-  Returns:
-    `byzantine_accuracy`, the label's share among the k answers of each group; `num_byzantine`, `scale`.
-  """
-  code = scheme.code
-  images = test.images[:len(test) // code.k * code.k]
-  x = np.asarray(preprocess(jnp.asarray(images))).reshape(-1, code.k, *images.shape[1:])
-  codec = make_codec(scheme, params, model_state)
-  outputs = codec.infer(base_variables, codec.encode(x))
-  if scheme.systematic:
-    own = apply_in_batches(scheme.base_apply, base_variables, images, preprocess).reshape(len(x), code.k, -1)
-    outputs = stack_units(own, outputs)
-  rng = np.random.default_rng(seed)
-  chosen = np.argsort(rng.random((len(x), code.n)), axis=1)[:, :num_byzantine]
-  noise = np.zeros(outputs.shape, np.float32)
-  np.put_along_axis(noise, chosen[..., None], rng.normal(size=(len(x), num_byzantine, outputs.shape[-1])), axis=1)
-  answers = codec.decode(outputs + scale * np.std(outputs) * noise, np.ones(code.n, bool))
-  right = np.asarray(answers).argmax(-1) == np.asarray(test.labels)[:len(images)].reshape(-1, code.k)
-  return {'byzantine_accuracy': float(right.mean()), 'num_byzantine': num_byzantine, 'scale': scale}
+def _checked_patterns(scheme, patterns):
+  if patterns is None:
+    return scenarios_of(scheme)
+  patterns = np.asarray(patterns)
+  if patterns.ndim != 2 or not len(patterns) or patterns.shape[1] != scheme.code.n or patterns.dtype != bool:
+    raise InputError(f'scenarios {patterns.dtype}{list(patterns.shape)} are no patterns of n={scheme.code.n} units: '
+                     f'give bool[s, {scheme.code.n}], at least one.')
+  return patterns
 
 
-def _positions(counts, k):
+def _check_split(scheme, test):
+  if len(test) < scheme.code.k:
+    raise InputError(f'a split of {len(test)} queries has no group of k={scheme.code.k}: give more.')
+  if test.labels is not None and np.shape(test.labels) != (len(test),):
+    raise InputError(f'labels {list(np.shape(test.labels))} for {len(test)} queries: give one for each, or None.')
+
+
+def _of_base(outputs, labels) -> dict[str, Any]:
+  """What F's outputs on the split say without any code."""
+  guesses = outputs.argmax(-1)
+  default = np.bincount(guesses, minlength=outputs.shape[-1]).argmax()
+  return (_proportion('available_accuracy', float((guesses == labels).mean()), len(labels)) |
+          _proportion('default_accuracy', float((default == labels).mean()), len(labels)) |
+          {'default_relative_error': float(np.sqrt(outputs.var(0).sum() / np.square(outputs).mean(0).sum()))})
+
+
+def _positions(counts, clusters):
   by_position = metrics.summarise(counts, by_position=True)
-  return [{'position': i} | _with_intervals({name: float(value[i]) for name, value in by_position.items()})
-          for i in range(k)]
+  return [{'position': i} | _with_intervals({name: float(value[i]) for name, value in by_position.items()}, products)
+          for i, products in enumerate(clusters[:-1])]
 
 
-def _by_number(counts, missing):
-  return [{'missing': int(m)} | _with_intervals(metrics.summarise(metrics.select(counts, missing == m)))
-          for m in np.unique(missing)]
-
-
-def _with_intervals(figures):
-  """Adds the interval of each accuracy; a unit that is erased in several scenarios counts in each of them."""
-  for name in FIGURES:
-    figures |= _proportion(name, figures[name], figures['erased'])
-  return figures
+def _with_intervals(figures, products):
+  """Adds the interval of each accuracy; `products` are of the same units (`metrics.cluster`)."""
+  return figures | {f'{name}_interval': list(metrics.cluster_interval(products, name)) for name in metrics.ACCURACIES}
 
 
 def _proportion(name, value, trials):
+  """An accuracy over independent queries, with its interval."""
   return {name: value, f'{name}_interval': list(metrics.wilson_interval(value * trials, trials))}
+
+
+def evaluate_byzantine(scheme: Scheme, params, model_state, base_variables, test: Arrays, *, preprocess,
+                       num_byzantine: int, scale: float = 10.0, seed: int = 0) -> dict[str, Any]:
+  """Accuracy when workers answer wrongly instead of not at all, all n answers being there.
+
+  In every group `num_byzantine` of the n units, drawn at random, answer wrongly, in one way of `wrong_answers` after
+  the other. An answer of the code that is NaN counts as wrong.
+
+  Args:
+    scheme, params, model_state, base_variables, test, preprocess: as in `evaluate`.
+    num_byzantine: 0 to n.
+    scale: of the wrong answers, in spreads (standard deviations) of all outputs.
+    seed: of the units drawn and of the noise.
+
+  Returns:
+    `byzantine_accuracy`, with `noise`, the label's share among the k answers of each group;
+    `byzantine_accuracy_by_kind`, the same for each way of answering wrongly; `num_byzantine`, `scale`.
+
+  Raises:
+    InputError: if labels do not go with the split, or a number is not as above.
+  """
+  code = scheme.code
+  _check_split(scheme, test)
+  if whole('num_byzantine', num_byzantine, 0) > code.n:
+    raise InputError(f'num_byzantine={num_byzantine} is more than the n={code.n} units of a group: choose fewer.')
+  if not 0 <= scale < np.inf:
+    raise InputError(f'scale={scale} is not allowed: it must be a finite number of at least 0.')
+  groups = len(test) // code.k
+  codec = make_codec(scheme, params, model_state)
+  outputs, labels = _all_outputs(scheme, codec, base_variables, test, preprocess)
+  rng = np.random.default_rng(seed)
+  chosen = np.argsort(rng.random((groups, code.n)), axis=1)[:, :num_byzantine]
+  wrong = np.zeros((groups, code.n, 1), bool)
+  np.put_along_axis(wrong, chosen[..., None], True, axis=1)
+  noise = np.zeros(outputs.shape, np.float32)
+  np.put_along_axis(noise, chosen[..., None], rng.normal(size=(groups, num_byzantine, outputs.shape[-1])), axis=1)
+
+  def right(instead):
+    answers = in_batches(lambda outputs: codec.decode(outputs, np.ones(code.n, bool)), BYZANTINE_GROUPS,
+                         np.where(wrong, instead, outputs))
+    return float(((answers.argmax(-1) == labels) & ~np.isnan(answers).any(-1)).mean())
+
+  by_kind = {kind: right(instead) for kind, instead in wrong_answers(outputs, noise, scale).items()}
+  return {'byzantine_accuracy': by_kind['noise'], 'byzantine_accuracy_by_kind': by_kind,
+          'num_byzantine': num_byzantine, 'scale': scale}
+
+
+def wrong_answers(outputs: np.ndarray, noise: np.ndarray, scale: float) -> dict[str, np.ndarray]:
+  """What workers answer that answer wrongly: kind -> f32[g, n, W], or what broadcasts to it.
+
+  Args:
+    outputs: f32[g, n, W], the right answers.
+    noise: f32[g, n, W], normal.
+    scale: in standard deviations of `outputs`.
+
+  Returns:
+    `noise`, added to the right answer (ApproxIFER, section 5, takes noise of a fixed variance); `nan`, `inf`, `zeros`;
+    `huge`, 1e30 with the noise's signs; `swapped`, the same worker's answer to the group before (or the worker's before
+    where there is one group); `constant`, `scale` for the first output and 0 for the others, whatever the query.
+  """
+  size = np.float32(scale * np.std(outputs))
+  first = np.arange(outputs.shape[-1]) == 0
+  return {'noise': outputs + size * noise, 'nan': np.full(1, np.nan, 'f4'), 'inf': np.full(1, np.inf, 'f4'),
+          'huge': HUGE * np.where(noise < 0, -1, 1).astype('f4'), 'zeros': np.zeros(1, 'f4'),
+          'swapped': np.roll(outputs, 1, axis=0 if len(outputs) > 1 else 1), 'constant': size * first.astype('f4')}
+
+
+def _all_outputs(scheme, codec, base_variables, test, preprocess):
+  """(f32[g, n, W], int[g, k]): what all units answer, and the labels (F's classes where there are none)."""
+  k = scheme.code.k
+  images = test.images[:len(test) // k * k]
+
+  def infer(groups):
+    x = preprocess(jnp.asarray(groups.reshape(-1, *images.shape[1:])))
+    return codec.infer(base_variables, codec.encode(x.reshape(-1, k, *x.shape[1:])))
+
+  outputs = in_batches(infer, BYZANTINE_GROUPS, images.reshape(-1, k, *images.shape[1:]))
+  labels = test.labels
+  if scheme.systematic or labels is None:
+    own = apply_in_batches(scheme.base_apply, base_variables, images, preprocess)
+    labels = own.argmax(-1) if labels is None else labels
+    if scheme.systematic:
+      outputs = np.asarray(stack_units(own.reshape(len(outputs), k, -1), outputs))
+  return outputs, np.asarray(labels)[:len(images)].reshape(-1, k)

@@ -1,16 +1,25 @@
 """Objectives and the training step: pure functions, no I/O, no knowledge of devices beyond an axis name."""
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from lcode.coding.scheme import Scheme, stack_units
 from lcode.data import crop_and_flip
+from lcode.errors import InputError
 from lcode.training import losses, metrics
+
+# Numbers of [groups, patterns, n, W], outputs with a pattern's erasures, that evaluation decodes at once on a device:
+# 64 MiB of float32, of which XLA holds a few such arrays. Training keeps all of a step's, which its gradients need.
+DECODED_AT_ONCE = 2**24
+DROPOUT = 2**32 - 1  # what a step's key is folded with for dropout: no group has this position
 
 
 @flax.struct.dataclass
@@ -32,7 +41,7 @@ class Batch:
   base_outputs: Any  # f32[g, k, C], F on the plain (not augmented) queries; None where F itself is trained
   labels: Any        # int32[g, k]
   real: Any          # bool[g], False for groups that only fill the batch
-  available: Any = None  # bool[s, n], the step's own scenarios; None for those of the objective
+  available: Any = None  # bool[s, n], the step's own patterns; None for those of the objective
 
 
 class Outcome(NamedTuple):
@@ -49,54 +58,95 @@ def init_state(params, model_state, tx: optax.GradientTransformation, seed: int)
 
 
 def make_code_objective(scheme: Scheme, loss_fn: Callable, available, axis_name: str | None = None,
-                        train_parity_model: bool = True) -> Callable:
-  """The reconstruction loss of "Learning a Code" (arXiv:1806.01259, section 4), for any code and scenarios.
+                        train_parity_model: bool = True, sets: np.ndarray | None = None) -> Callable:
+  """The reconstruction loss of "Learning a Code" (arXiv:1806.01259, section 4), for any code and patterns.
 
-  Encoding and inference on the parities run once a group, decoding once a scenario. In each scenario
+  Encoding and inference on the parities run once a group, decoding once a pattern. In each pattern
   the data units that are missing count; where a code does not pass on what arrives, all k answers do.
 
   Args:
     scheme: the code.
     loss_fn: a per-unit loss, one of `losses.LOSSES`.
-    available: bool[s, n], the scenarios; a batch that brings its own goes by these.
+    available: bool[s, n], the patterns; a batch that brings its own goes by these.
     axis_name: of the devices that a batch is split over, for the batch statistics of a parity model.
     train_parity_model: False where it stays as it is, its batch statistics too.
+    sets: bool[q, s], sets of the patterns to count `Counts.clusters` over; None for none.
 
   Returns:
-    (params, model_state, base_variables, batch, train) -> Outcome.
+    (params, model_state, base_variables, batch, train, key=None) -> Outcome; `key` is what dropout draws from in
+    training. Without `train` no more than `DECODED_AT_ONCE` numbers are decoded at once.
   """
+  available = np.asarray(available, bool)
+  if available.ndim != 2 or not len(available) or available.shape[1] != scheme.code.n:
+    raise InputError(f'available {list(available.shape)} are no patterns of n={scheme.code.n} units: give '
+                     f'bool[s, {scheme.code.n}], at least one.')
+  if sets is not None and np.shape(sets)[1:] != available.shape[:1]:
+    raise InputError(f'sets {list(np.shape(sets))} are not of the {len(available)} patterns: give bool[q, '
+                     f'{len(available)}].')
 
-  def objective(params, model_state, base_variables, batch, train):
-    scenarios = jnp.asarray(available if batch.available is None else batch.available, bool)
+  def objective(params, model_state, base_variables, batch, train, key=None):
+    patterns = jnp.asarray(available if batch.available is None else batch.available, bool)
     coded = jax.vmap(scheme.encode, (None, 0))(params, batch.x)
     outputs, model_state = scheme.infer(params, model_state, base_variables, coded, train and train_parity_model,
-                                        axis_name)
+                                        axis_name, key)
     if scheme.systematic:
       outputs = stack_units(batch.base_outputs, outputs)
-    decode = jax.vmap(jax.vmap(scheme.decode, (None, None, 0)), (None, 0, None))
-    reconstructed = decode(params, outputs, scenarios)  # [g, s, k, C]
-    unit_loss = loss_fn(reconstructed, jnp.broadcast_to(batch.base_outputs[:, None], reconstructed.shape),
-                        jnp.broadcast_to(batch.labels[:, None], reconstructed.shape[:-1]))
-    approximated = ~scenarios[:, :scheme.code.k] | (not scheme.passthrough)
-    mask = approximated[None] & batch.real[:, None, None]
-    loss_sum, weight = losses.masked_sum(unit_loss, mask)
-    counts = metrics.count(unit_loss, reconstructed, batch.base_outputs, batch.labels, mask)
-    return Outcome(loss_sum, weight, model_state, counts)
+    judge = functools.partial(_judge, scheme, loss_fn, params, outputs, batch)
+    at_once = len(patterns) if train else max(DECODED_AT_ONCE // math.prod(outputs.shape), 1)
+    in_parts = judge if at_once >= len(patterns) else functools.partial(_in_chunks, judge, at_once)
+    loss_sum, weight, counts, tallies = in_parts(patterns, None if sets is None else jnp.asarray(sets, bool))
+    clusters = None if tallies is None else metrics.cluster(tallies)
+    return Outcome(loss_sum, weight, model_state, counts.replace(clusters=clusters))
 
   return objective
+
+
+def _judge(scheme, loss_fn, params, outputs, batch, patterns, sets):
+  """(loss_sum, weight, counts, tallies of the sets) of outputs f32[g, n, W] decoded in all patterns bool[s, n]."""
+  decode = jax.vmap(jax.vmap(scheme.decode, (None, None, 0)), (None, 0, None))
+  reconstructed = decode(params, outputs, patterns)  # [g, s, k, C]
+  unit_loss = loss_fn(reconstructed, jnp.broadcast_to(batch.base_outputs[:, None], reconstructed.shape),
+                      jnp.broadcast_to(batch.labels[:, None], reconstructed.shape[:-1]))
+  approximated = ~patterns[:, :scheme.code.k] | (not scheme.passthrough)
+  mask = approximated[None] & batch.real[:, None, None]
+  loss_sum, weight = losses.masked_sum(unit_loss, mask)
+  counts = metrics.count(unit_loss, reconstructed, batch.base_outputs, batch.labels, mask)
+  tallies = None if sets is None else metrics.tally(reconstructed, batch.base_outputs, batch.labels, mask, sets)
+  return loss_sum, weight, counts, tallies
+
+
+def _in_chunks(judge, at_once, patterns, sets):
+  """`judge` of at most `at_once` patterns at a time: the same counts, in less memory."""
+  count, n = patterns.shape
+  chunks = -(-count // at_once)
+  at_once = -(-count // chunks)
+  padding = (0, chunks * at_once - count)
+  patterns = jnp.pad(patterns, (padding, (0, 0)), constant_values=True).reshape(chunks, at_once, n)
+  if sets is not None:
+    sets = jnp.pad(sets, ((0, 0), padding)).reshape(len(sets), chunks, at_once).swapaxes(0, 1)
+  shapes = jax.eval_shape(judge, patterns[0], jax.tree.map(lambda x: x[0], sets))[3]
+
+  def add(total, chunk):
+    _, _, counts, tallies = judge(*chunk)
+    return jax.tree.map(jnp.add, total, tallies), counts
+
+  tallies, counts = jax.lax.scan(add, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), (patterns, sets))
+  counts = jax.tree.map(lambda x: x.reshape(-1, x.shape[-1])[:count], counts)
+  return counts.loss.sum(), counts.erased.sum(), counts, tallies
 
 
 def make_base_objective(model) -> Callable:
   """Cross-entropy of a base model to the labels; groups of one. Same signature as `make_code_objective`'s."""
 
-  def objective(params, model_state, base_variables, batch, train):
+  def objective(params, model_state, base_variables, batch, train, key=None):
     del base_variables
     variables = {'params': params, **model_state}
     x = batch.x[:, 0]
+    rngs = {'dropout': key} if train and key is not None else {}
     if train and model_state:
-      logits, model_state = model.apply(variables, x, train=True, mutable=list(model_state))
+      logits, model_state = model.apply(variables, x, train=True, rngs=rngs, mutable=list(model_state))
     else:
-      logits = model.apply(variables, x, train=train)
+      logits = model.apply(variables, x, train=train, rngs=rngs)
     unit_loss = losses.xent_label(logits, None, batch.labels[:, 0])
     loss_sum, weight = losses.masked_sum(unit_loss, batch.real)
     # F is its own reconstruction here, so that "degraded accuracy" reads as plain accuracy.
@@ -111,15 +161,24 @@ def make_train_step(objective: Callable, tx: optax.GradientTransformation, axis_
   """The training step: (state, base_variables, batch) -> state, {'loss': f32[]}.
 
   The loss is the mean over the whole batch: sums and weights are added over the devices of `axis_name` before
-  they are divided, so any number of devices takes the same step, padding included.
+  they are divided, so any number of devices takes the same step, padding included. Of a model state the devices keep
+  the mean: modules that know the axis have the same on each already, the batch statistics of others are one device's.
+  Dropout draws from a key that follows from the run's key, the step's number and the device's.
   """
 
   def add_up(tree):
     return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 
+  def average(x):
+    shared = axis_name is None or not jnp.issubdtype(x.dtype, jnp.inexact)
+    return x if shared else jax.lax.pmean(x, axis_name)
+
   def step(state, base_variables, batch):
+    key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), DROPOUT)
+    key = key if axis_name is None else jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+
     def local_loss(params):
-      outcome = objective(params, state.model_state, base_variables, batch, True)
+      outcome = objective(params, state.model_state, base_variables, batch, True, key)
       # Dividing this device's sum by everybody's weight makes the sum of gradients the gradient of the mean.
       return outcome.loss_sum / jnp.maximum(add_up(outcome.weight), 1), outcome
 
@@ -127,7 +186,7 @@ def make_train_step(objective: Callable, tx: optax.GradientTransformation, axis_
     loss, grads = add_up((loss, grads))
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     state = state.replace(step=state.step + 1, params=optax.apply_updates(state.params, updates),
-                          opt_state=opt_state, model_state=outcome.model_state)
+                          opt_state=opt_state, model_state=jax.tree.map(average, outcome.model_state))
     return state, {'loss': loss}
 
   return step
@@ -154,7 +213,7 @@ def make_planned_step(train_step: Callable, fetch: Callable) -> Callable:
   """Wraps a step so that it takes its own batch: (state, base_variables, split, plan) -> state, metrics.
 
   `plan` holds `indices` int32[steps, g, k], `real` bool[steps, g] and `position` int32[g], each group's place in
-  the whole batch; and where scenarios are sampled a step, `available` bool[steps, s, n]. Step t takes row t mod steps;
+  the whole batch; and where patterns are sampled a step, `available` bool[steps, s, n]. Step t takes row t mod steps;
   a group's random key depends on the run's key, t and its position alone, not on the device it is on.
   """
 

@@ -181,7 +181,7 @@ def test_bad_input_is_a_sentence_and_leaves_nothing(base_dir, tmp_path, change, 
 @pytest.mark.parametrize('change, options, words', [
     ({'seed': 2}, {}, 'seed=1'), ({'epochs': 5}, {}, 'epochs=500'), ({'k': 3}, {}, 'k=2'),
     ({}, {'devices': 3}, 'split evenly over 3'), ({}, {'devices': 0}, 'devices=0'),
-    ({}, {'devices': 99}, 'more than the 8'), ({}, {'max_steps': 0}, 'max_steps=0'),
+    ({}, {'devices': 9}, 'more than the 8'), ({}, {'max_steps': 0}, 'max_steps=0'),
     ({}, {'save_every_s': -1.0}, 'save_every_s=-1.0')])
 def test_another_config_or_useless_devices_leave_the_workdir(trained, base_dir, change, options, words):
   path, _ = trained

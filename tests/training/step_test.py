@@ -240,7 +240,7 @@ def test_every_group_of_every_step_has_its_own_key(arrays):
 
 @pytest.mark.parametrize('count', [1, 8])
 def test_evaluation_over_devices_and_batches_is_that_of_numpy(count, arrays, monkeypatch):
-  monkeypatch.setattr('lcode.splits.EVALUATION_BATCH', 7)
+  monkeypatch.setattr('lcode.training.batched.EVALUATION_BATCH', 7)
   code = Code(3, 2)
   split, variables = arrays
   devices = jax.devices()[:count]
