@@ -1,7 +1,9 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lcode.errors import InputError
 from lcode.training import metrics
 
 
@@ -42,6 +44,19 @@ def test_counts_of_parts_merge_to_those_of_the_whole(batch):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), whole, merged)
 
 
+def test_an_answer_with_a_nan_is_never_right(batch):
+  """argmax answers the first NaN, here class 0, which is the label of a fifth of the units."""
+  batch['reconstructed'] = np.full_like(batch['reconstructed'], np.nan)
+  counts = metrics.count(**batch)
+  assert counts.degraded.sum() == counts.reconstructed.sum() == 0 < counts.erased.sum()
+
+
+def test_shapes_that_do_not_go_together_are_sentences(batch):
+  for name, words in (('labels', r'labels \[11, 3\].*must be \[12, 3\]'), ('mask', r'mask \[11, 4, 3\]')):
+    with pytest.raises(InputError, match=words):
+      metrics.count(**{**batch, name: batch[name][1:]})
+
+
 def test_summaries_divide_by_the_erased_units(batch):
   counts = metrics.count(**batch)
   figures = metrics.summarise(counts)
@@ -65,3 +80,68 @@ def test_wilson_interval_solves_its_equation(successes, trials):
   for bound in metrics.wilson_interval(successes, trials):
     assert (p - bound) ** 2 == pytest.approx(z * z * bound * (1 - bound) / trials, abs=1e-12)
   assert metrics.wilson_interval(0, 0) == (0, 1)
+
+
+@jax.jit
+def products(right, sets=None):
+  """Of right[g, s, k], whether the answer to a unit that is erased in each of s patterns is right; via `tally`."""
+  base, reconstructed = jnp.eye(2)[jnp.zeros_like(right[:, 0], int)], jnp.eye(2)[(~right).astype(int)]
+  sets = jnp.ones((1, right.shape[1]), bool) if sets is None else sets
+  mask = jnp.ones(right.shape, bool)
+  return metrics.cluster(metrics.tally(reconstructed, base, jnp.zeros_like(right[:, 0], int), mask, sets))
+
+
+def test_products_are_those_of_each_groups_sums(rng):
+  right = rng.random((20, 5, 3)) < 0.7
+  sets = np.array([[1, 1, 1, 1, 1], [0, 1, 0, 1, 0]], bool)
+  found = np.asarray(products(right, sets))
+  assert found.shape == (2, 4, 5, 5)
+  for q, chosen in enumerate(sets):
+    for position in range(4):
+      of_group = right[:, chosen] if position == 3 else right[:, chosen, position:position + 1]
+      y, m = of_group.sum((1, 2)), np.full(20, of_group[0].size)
+      rows = np.stack([np.ones(20), m, y, y, m])  # F itself is always right
+      np.testing.assert_array_equal(found[q, position], rows @ rows.T)
+
+
+def test_intervals_cover_the_truth_however_alike_the_answers_of_a_group_are(rng):
+  """2,000 test sets of 60 groups: of a unit in 6 patterns nine in ten answers are one and the same, as in half of the
+  groups are the two units'. What takes erasures as independent covers clearly less."""
+  truth, groups, sets = 0.8, 60, 2000
+  shape = (sets, groups, 6, 2)
+  unit = rng.random((sets, groups, 1, 2)) < truth
+  unit = np.where(rng.random((sets, groups, 1, 1)) < 0.5, unit[..., :1], unit)
+  right = np.where(rng.random(shape) < 0.9, unit, rng.random(shape) < truth)
+  clustered = old = 0
+  for one, share in zip(np.asarray(jax.vmap(products)(right))[:, 0, -1], right.mean((1, 2, 3))):
+    low, high = metrics.cluster_interval(one, 'degraded_accuracy')
+    clustered += low <= truth <= high
+    low, high = metrics.wilson_interval(share * right[0].size, right[0].size)
+    old += low <= truth <= high
+  assert 0.935 < clustered / sets < 0.965 and old / sets < 0.7
+
+
+def test_the_interval_of_independent_answers_is_wilsons(rng):
+  right = rng.random((4000, 1, 2)) < 0.9
+  for position, trials in ((0, right[..., 0]), (1, right[..., 1]), (2, right)):
+    found = metrics.cluster_interval(products(right)[0, position], 'reconstruction_accuracy')
+    np.testing.assert_allclose(found, metrics.wilson_interval(trials.sum(), trials.size), atol=5e-4)
+
+
+def test_the_interval_where_the_variance_is_unknown():
+  """All right, all wrong or a single group: a group counts as one unit."""
+  for right, expected in ((np.ones((9, 4, 2)), (9, 9)), (np.zeros((9, 4, 2)), (0, 9)),
+                          (np.eye(2)[None], (0.5, 1)), (np.ones((0, 1, 2)), (0, 0))):
+    found = metrics.cluster_interval(products(right.astype(bool))[0, -1], 'degraded_accuracy')
+    np.testing.assert_allclose(found, metrics.wilson_interval(*expected), atol=1e-6)
+  halves = np.broadcast_to(np.array([True, False]), (9, 1, 2))  # each group half right: no less than every unit counts
+  np.testing.assert_allclose(metrics.cluster_interval(products(halves)[0, -1], 'degraded_accuracy'),
+                             metrics.wilson_interval(9, 18), atol=1e-6)
+
+
+def test_useless_proportions_are_sentences():
+  for call, words in ((lambda: metrics.wilson_interval(3, 2), 'successes=3'),
+                      (lambda: metrics.overall_accuracy(1, 1, 1.5), 'unavailable=1.5'),
+                      (lambda: metrics.cluster_interval(np.eye(5), 'loss'), "unknown accuracy 'loss'")):
+    with pytest.raises(InputError, match=words):
+      call()
