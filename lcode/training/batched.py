@@ -82,11 +82,11 @@ def make_evaluator(make_objective: Callable, fetch: Callable, split: dict, base_
 
 
 def put_split(arrays: Arrays, base_outputs, devices: Sequence) -> dict:
-  """A split on the devices, as `step.make_fetch` takes it; raises InputError if there is not a label for each query."""
-  if np.shape(arrays.labels) != (len(arrays.images),):
-    raise InputError(f'labels {list(np.shape(arrays.labels))} for {len(arrays.images)} queries: give one for each.')
+  """A split on the devices, as `step.make_fetch` takes it; raises InputError unless all have as many rows."""
   if base_outputs is not None and (np.ndim(base_outputs) != 2 or len(base_outputs) != len(arrays.images)):
     raise InputError(f'base_outputs {list(np.shape(base_outputs))} for {len(arrays.images)} queries: give F\'s outputs '
                      f'[{len(arrays.images)}, C] on the same queries.')
+  if np.shape(arrays.labels) != (len(arrays.images),):
+    raise InputError(f'labels {list(np.shape(arrays.labels))} for {len(arrays.images)} queries: give one for each.')
   return replicate({'images': np.asarray(arrays.images), 'labels': np.asarray(arrays.labels, np.int32),
                     'base_outputs': base_outputs}, devices)

@@ -11,8 +11,11 @@ from lcode.coding.coders.berrut import ApproxIFERDecoder
 from lcode.coding.parity_model import default_answer, from_module
 from lcode.coding.scheme import make_scheme
 from lcode.data import Arrays
+from lcode.errors import InputError
 from lcode.models.mlp import MLP
+from lcode.training.batched import apply_in_batches, in_batches
 from lcode.training.evaluate import evaluate, evaluate_byzantine, scenarios_of
+from lcode.training.metrics import wilson_interval
 
 D, C = 6, 4
 
@@ -120,6 +123,122 @@ def test_a_wrong_answer_spoils_a_code_that_does_not_look_for_it(rng):
     found[wrong] = evaluate_byzantine(scheme, params, {}, variables, test, preprocess=jnp.asarray, num_byzantine=1)
   assert found[1]['byzantine_accuracy'] > 0.8 > 0.6 > found[0]['byzantine_accuracy']
   assert found[1]['num_byzantine'] == 1
+  assert min(found[1]['byzantine_accuracy_by_kind'].values()) > 0.8  # whatever is answered, it is not believed
+
+
+def identity(code):
+  """Addition, passing on what arrives and answering nothing else: figures follow from which data units are wrong."""
+  return make_scheme(code, apply, 'addition', 'mlp')
+
+
+def test_each_kind_of_wrong_answer_by_hand(problem, monkeypatch):
+  """Of a code that passes on what arrives, a wrong unit's answer is the wrong one, whatever it is."""
+  monkeypatch.setattr('lcode.training.evaluate.BYZANTINE_GROUPS', 7)  # of 60, so that one is cut short
+  variables, test = problem
+  scheme, seed = identity(Code(2, 1)), 5
+  params, _ = scheme.init(jax.random.key(0), jnp.zeros((2, D)), C)
+  found = evaluate_byzantine(scheme, params, {}, variables, test, preprocess=jnp.asarray, num_byzantine=2, seed=seed)
+  own = np.asarray(apply(variables, test.images[:120])).reshape(60, 2, C)
+  labels = test.labels[:120].reshape(60, 2)
+  outputs = np.concatenate([own, np.asarray(apply(variables, jax.vmap(scheme.encode, (None, 0))(
+      params, test.images[:120].reshape(60, 2, D))[:, 0]))[:, None]], 1)
+  rng = np.random.default_rng(seed)
+  chosen = np.argsort(rng.random((60, 3)), 1)[:, :2]
+  noise = 10 * outputs.std() * rng.normal(size=(60, 2, C))
+  right = {kind: own.argmax(-1) == labels for kind in ('noise', 'huge', 'zeros', 'swapped', 'constant')}
+  right = {kind: hits.copy() for kind, hits in right.items()}
+  for group in range(60):
+    for number, unit in enumerate(chosen[group]):
+      if unit < 2:
+        label, wrong = labels[group, unit], noise[group, number]
+        right['noise'][group, unit] = (own[group, unit] + wrong).argmax() == label
+        right['huge'][group, unit] = (wrong > 0).argmax() == label
+        right['zeros'][group, unit] = right['constant'][group, unit] = label == 0
+        right['swapped'][group, unit] = own[group - 1, unit].argmax() == label
+  by_kind = found['byzantine_accuracy_by_kind']
+  assert list(by_kind) == ['noise', 'nan', 'inf', 'huge', 'zeros', 'swapped', 'constant']
+  for kind, hits in right.items():
+    assert by_kind[kind] == pytest.approx(hits.mean(), abs=1e-6), kind
+  assert found['byzantine_accuracy'] == by_kind['noise']
+  # What is not finite has not arrived: the decoder's answer to the same erasures.
+  available = np.ones((60, 3), bool)
+  np.put_along_axis(available, chosen, False, axis=1)
+  answers = jax.vmap(scheme.decode, (None, 0, 0))(params, outputs, available)
+  for kind in ('nan', 'inf'):
+    assert by_kind[kind] == pytest.approx((np.asarray(answers).argmax(-1) == labels).mean(), abs=1e-6), kind
+
+
+def test_one_chunk_or_many_have_the_same_figures_with_wrong_answers(problem, monkeypatch):
+  variables, test = problem
+  scheme = make_scheme(Code(2, 2), apply, 'approxifer', 'approxifer')
+  params, _ = scheme.init(jax.random.key(0), jnp.zeros((2, D)), C)
+  figures = []
+  for groups in (1000, 13):
+    monkeypatch.setattr('lcode.training.evaluate.BYZANTINE_GROUPS', groups)
+    figures.append(evaluate_byzantine(scheme, params, {}, variables, Arrays(test.images, None), preprocess=jnp.asarray,
+                                      num_byzantine=1))
+  assert figures[0] == figures[1]
+
+
+def test_intervals_are_those_of_groups_by_hand(problem):
+  """From each group's own sums, in NumPy: all patterns, one position, one number missing."""
+  scheme = identity(Code(3, 2))
+  params, figures = run(scheme, problem)
+  available = every_pattern(Code(3, 2))
+  variables, test = problem
+  own = np.asarray(apply(variables, test.images[:120])).reshape(40, 3, C)
+  x = test.images[:120].reshape(40, 3, D)
+  parities = apply(variables, jax.vmap(scheme.encode, (None, 0))(params, x))
+  outputs = np.concatenate([own, parities], 1)
+  answers = np.asarray(jax.vmap(jax.vmap(scheme.decode, (None, None, 0)), (None, 0, None))(params, outputs, available))
+  right = answers.argmax(-1) == test.labels[:120].reshape(40, 1, 3)
+  erased = ~available[None, :, :3] & np.ones((40, 1, 1), bool)
+
+  def expected(patterns, positions):
+    y = (right & erased)[:, patterns][..., positions].reshape(40, -1).sum(1)
+    m = erased[:, patterns][..., positions].reshape(40, -1).sum(1)
+    p = y.sum() / m.sum()
+    variance = np.var(y - p * m, ddof=1) / 40 / m.mean()**2
+    units = min(p * (1 - p) / variance, m.sum())  # never more than there are
+    return wilson_interval(p * units, units)
+
+  everything, missing = np.ones(len(available), bool), (~available).sum(1)
+  np.testing.assert_allclose(figures['degraded_accuracy_interval'], expected(everything, [0, 1, 2]), atol=1e-6)
+  second = figures['positions'][1]['degraded_accuracy_interval']
+  np.testing.assert_allclose(second, expected(everything, [1]), atol=1e-6)
+  for row in figures['missing']:
+    np.testing.assert_allclose(row['degraded_accuracy_interval'], expected(missing == row['missing'], [0, 1, 2]),
+                               atol=1e-6)
+
+
+@pytest.mark.parametrize('change, words', [
+    ({'loss': 'l1'}, 'kl_base, mse_base'), ({'scenarios': np.ones((2, 4), bool)}, r'\[2, 4\] are no patterns of n=3'),
+    ({'scenarios': np.ones((2, 3))}, 'bool'), ({'scenarios': np.ones((0, 3), bool)}, 'at least one'),
+    ({'base_outputs': np.ones((120, C), 'f4')}, r'base_outputs \[120, 4\] for 121 queries'),
+    ({'labels': np.zeros(120, int)}, r'labels \[120\] for 121 queries'),
+    ({'images': np.ones((1, D))}, 'no group of k=2'),
+    ({'num_byzantine': 4}, 'more than the n=3'), ({'num_byzantine': -1}, 'num_byzantine=-1'),
+    ({'num_byzantine': 1, 'scale': np.inf}, 'scale=inf'), ({'num_byzantine': 1, 'labels': np.zeros(3)}, 'labels')])
+def test_what_does_not_go_with_the_split_is_a_sentence(change, words, problem):
+  variables, test = problem
+  test = Arrays(change.pop('images', test.images), change.pop('labels', None))
+  scheme = identity(Code(2, 1))
+  more = {'preprocess': jnp.asarray, **change}
+  with pytest.raises(InputError, match=words):
+    if 'num_byzantine' in change:
+      evaluate_byzantine(scheme, {}, {}, variables, test, **more)
+    else:
+      evaluate(scheme, {}, {}, variables, test, **{'loss': 'mse_base', 'devices': jax.devices()[:1], **more})
+
+
+def test_what_is_applied_in_batches_is_checked(problem):
+  variables, test = problem
+  for fn, images, size, words in ((apply, test.images[:0], 5, 'no queries'), (apply, test.images, 0, 'batch_size=0'),
+                                  (lambda v, x: x[:, 0], test.images, 50, r'\[50, C\]')):
+    with pytest.raises(InputError, match=words):
+      apply_in_batches(fn, variables, images, jnp.asarray, size)
+  with pytest.raises(InputError, match=r'\[3, 2\] rows'):
+    in_batches(np.add, 2, np.ones(3), np.ones(2))
 
 
 def test_costs_are_those_of_the_dense_layers_by_hand():
