@@ -17,7 +17,7 @@ from lcode.runs.configs import BaseConfig, CodeConfig, RunOptions
 from lcode.runs.progress import Progress
 from lcode.training import checkpoint
 from lcode.training.batched import apply_in_batches
-from lcode.training.fit import fit_base
+from lcode.training.fit_base import fit_base
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,8 +96,8 @@ def train_base(config: BaseConfig, workdir: str, options: RunOptions = RunOption
   records.claim(path, {'kind': 'base', **dataclasses.asdict(config), 'data_source': dataset.source})
   with Progress(f'base {config.base_model}', path, ('available',)) as reporter:
     result = fit_base(
-        make_model, dataset.train, dataset.validation, make_optimizer=config.recipe.make_optimizer,
-        epochs=config.epochs, batch_size=config.batch_size, seed=config.seed,
+        make_model, dataset.train, dataset.validation, config.recipe, epochs=config.epochs,
+        batch_size=config.batch_size, seed=config.seed,
         preprocess=data.make_normalise(dataset.spec), augment=dataset.spec.augment, devices=devices,
         max_steps=options.max_steps, store=checkpoint.Store(path / 'checkpoints', len(devices)),
         save_every_s=options.save_every_s, stop_at=options.stop_at, reporter=reporter)

@@ -20,6 +20,7 @@ import orbax.checkpoint as ocp
 
 from lcode.data.digest import sha256, sha256_of_file
 from lcode.errors import InputError
+from lcode.training import fingerprint
 from lcode.training.loop import Best
 from lcode.training.step import TrainState
 
@@ -141,6 +142,10 @@ class Store:
   def __init__(self, root: Path, devices: int = 1):
     self.root = Path(root)
     self.devices = devices
+
+  def claim(self, values: dict[str, Any]) -> None:
+    """Makes this the store of the training with these values; raises InputError if it is another's (`fingerprint`)."""
+    fingerprint.check(self.root / 'fingerprint.json', values)
 
   def save(self, state: TrainState, best: Best | None, seconds: float) -> None:
     """Saves both kinds, the best before the latest, so that a finished run has its best on disk.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import optax
 
-from lcode.errors import one_of
+from lcode.errors import InputError, one_of, whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,11 +16,23 @@ class Recipe:
     make_optimizer: total number of steps -> optax transformation.
     batch_size: k -> groups a batch, over all devices.
     epochs: data set name -> epochs, '' for any other.
+    least_steps: how many steps it needs to get anywhere: small data sets that are not named get more epochs.
   """
 
   make_optimizer: Callable[[int], optax.GradientTransformation]
   batch_size: Callable[[int], int]
   epochs: dict[str, int]
+  least_steps: int = 0
+
+  def __post_init__(self):
+    for name in ('make_optimizer', 'batch_size'):
+      if not callable(getattr(self, name)):
+        raise InputError(f'{name}={getattr(self, name)!r} of a recipe is no function: give (steps) -> optax '
+                         'transformation, and (k) -> groups a batch.')
+    if not isinstance(self.epochs, dict) or '' not in self.epochs:
+      raise InputError(f'epochs={self.epochs!r} of a recipe is not allowed: give a dictionary from data set names to '
+                       'epochs, with \'\' for any other.')
+    whole('least_steps', self.least_steps, 0)
 
   def default_epochs(self, dataset: str) -> int:
     return self.epochs.get(dataset, self.epochs[''])
@@ -40,14 +52,14 @@ RECIPES = {
     # "Learning a Code" (arXiv:1806.01259) and the authors' published code: 64 groups at k = 2, 32 at k = 5.
     'paper': Recipe(_paper_optimizer, lambda k: 64 if k < 5 else 32, {'cifar10': 2000, '': 500}),
     # The same coders in a tenth of the epochs: one cycle of the learning rate, up to 5e-3 and down to nothing.
-    'onecycle': Recipe(_one_cycle, lambda k: 64 if k < 5 else 32, {'digits': 500, '': 40}),
+    'onecycle': Recipe(_one_cycle, lambda k: 64 if k < 5 else 32, {'digits': 500, '': 40}, 5000),
     # The convolutional encoder needs fewer epochs, and costs twenty times as much.
     'onecycle_conv': Recipe(lambda steps: _one_cycle(steps, 2e-3), lambda k: 64 if k < 5 else 32,
-                            {'digits': 60, '': 10}),
+                            {'digits': 60, '': 10}, 600),
     # Parity models, which start from F.
-    'parity': Recipe(lambda steps: _one_cycle(steps, 1e-3), lambda k: 64, {'digits': 300, '': 30}),
+    'parity': Recipe(lambda steps: _one_cycle(steps, 1e-3), lambda k: 64, {'digits': 300, '': 30}, 3000),
     # Backups and default answers, groups of one, and bundles: as many queries a step, however many make a group.
-    'distil': Recipe(lambda steps: _one_cycle(steps, 5e-3), lambda k: max(128 // k, 1), {'digits': 150, '': 20}),
+    'distil': Recipe(lambda steps: _one_cycle(steps, 5e-3), lambda k: max(128 // k, 1), {'digits': 150, '': 20}, 1500),
 }
 
 

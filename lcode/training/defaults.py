@@ -1,0 +1,45 @@
+"""The scheme for somebody who does not want to choose."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from lcode.coding.base import output_shape_of
+from lcode.coding.code import Code
+from lcode.coding.costs import cost
+from lcode.coding.parity_model import students
+from lcode.coding.scheme import Scheme, make_scheme
+from lcode.errors import InputError
+from lcode.models.backup import small_network
+
+
+def default_scheme(code: Code, base_apply: Callable, base_variables, queries) -> Scheme:
+  """The code that loses least of those that lcode has, at nothing for the frontend and one inference by F a parity.
+
+  A bundle: the parity worker gets all k queries and answers each by a student, the largest small network of 1/k of F's
+  multiply-adds (see `coders.bundle`).
+
+  Args:
+    code: the (k, r) code.
+    base_apply: F, (variables, x f32[b, *S]) -> floats [b, ...].
+    base_variables: F's variables.
+    queries: f32[b, *S], some queries as F takes them; their shape is what counts.
+
+  Raises:
+    InputError: if queries are integers, or no network is so small.
+  """
+  if not hasattr(queries, 'dtype') or np.ndim(queries) < 2 or not len(queries):
+    raise InputError(f'queries={type(queries).__name__} will not do: give an array [b, ...] of some queries.')
+  if not jax.dtypes.issubdtype(queries.dtype, np.floating):
+    raise InputError(f'queries are {queries.dtype}, on which a student of F cannot be made here: give float32 queries, '
+                     'or build the student yourself with lcode.students and lcode.make_scheme.')
+  one = jax.ShapeDtypeStruct((1, *queries.shape[1:]), queries.dtype)
+  num_outputs = int(np.prod(output_shape_of(base_apply, base_variables, one)))
+  variables = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), np.result_type(x)), base_variables)
+  multiply_adds = cost(base_apply, variables, one)['flops'] / 2
+  student = small_network(queries.shape[1:], num_outputs, int(multiply_adds / code.k))
+  if student is None:
+    raise InputError(f'F takes {multiply_adds:.0f} multiply-adds a query, and no network does with 1/{code.k} of that: '
+                     'choose a smaller k, or another scheme by lcode.make_scheme.')
+  return make_scheme(code, base_apply, 'bundle', 'bundle', students(student))

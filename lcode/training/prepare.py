@@ -1,0 +1,116 @@
+"""A training of a code, checked and resolved before anything is compiled."""
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from lcode.coding.base import output_shape_of
+from lcode.coding.scheme import Scheme, parts_to_train
+from lcode.data import Arrays, Plan, plan_batches
+from lcode.errors import InputError
+from lcode.training.devices import check_batch, default_devices
+from lcode.training.inputs import check_labels, split_arrays
+from lcode.training.options import TrainingOptions
+from lcode.training.patterns import check_patterns
+from lcode.training.recipes import Recipe, get_recipe
+
+
+class Prepared(NamedTuple):
+  """What `fit` needs to know beside the scheme and F.
+
+  Attributes:
+    training, held_out: the splits.
+    options: with the recipe's epochs and batch size filled in.
+    recipe: the recipe.
+    devices: where it runs.
+    parts: what is trained by gradients.
+    num_outputs: C.
+    plan: of an epoch.
+    drop_last: whether an incomplete last batch is left out.
+    criterion: the validation figure by which the best epoch is chosen.
+  """
+
+  training: Arrays
+  held_out: Arrays
+  options: TrainingOptions
+  recipe: Recipe
+  devices: list
+  parts: tuple[str, ...]
+  num_outputs: int
+  plan: Plan
+  drop_last: bool
+  criterion: str
+
+
+def prepare(scheme: Scheme, base_variables, images, labels, validation, options: TrainingOptions) -> Prepared:
+  """Checks everything that can be checked by shapes; see `fit` for the arguments and what it raises."""
+  if not isinstance(scheme, Scheme):
+    raise InputError(f'scheme={scheme!r} is no Scheme: give what make_scheme or default_scheme returns.')
+  k = scheme.code.k
+  training, held_out = split_arrays(images, labels, validation)
+  for split in (held_out, training):
+    plan_batches(np.arange(len(split)), k, 1)  # raises if there is no whole group
+  if isinstance(options.scenarios, np.ndarray):
+    check_patterns(scheme, options.scenarios)
+  queries = queries_of(options.preprocess, images, k)
+  num_outputs = math.prod(output_shape_of(scheme.base_apply, base_variables, queries))
+  _check_loss(options.loss, num_outputs)
+  check_labels('training', training.labels, num_outputs)
+  check_labels('validation', held_out.labels, num_outputs)
+  shapes = jax.eval_shape(lambda key, x, v: scheme.init(key, x, num_outputs, v), jax.random.key(0), queries,
+                          base_variables)
+  parts = parts_to_train(scheme, shapes[0], options.train_parts)
+  _check_start(*shapes)
+  recipe = _recipe_of(options.recipe, parts, scheme)
+  options, plan, drop_last = _resolved(options, recipe, len(training), k, 'parity_model' in parts and bool(shapes[1]))
+  devices = default_devices() if options.devices is None else list(options.devices)
+  check_batch(options.batch_size, devices)
+  no_classes = num_outputs == 1 or options.loss == 'mse_base' and labels is None
+  criterion = 'loss' if no_classes else 'reconstruction_accuracy'
+  return Prepared(training, held_out, options, recipe, devices, parts, num_outputs, plan, drop_last, criterion)
+
+
+def queries_of(preprocess, images, count: int) -> jax.ShapeDtypeStruct:
+  """Shape and dtype of `count` queries after the preprocessing; raises InputError where it changes their number."""
+  images = jax.ShapeDtypeStruct((count, *np.shape(images)[1:]), jax.dtypes.canonicalize_dtype(images.dtype))
+  queries = jax.eval_shape(preprocess, images)
+  if not hasattr(queries, 'shape') or queries.shape[:1] != (count,):
+    raise InputError(f'preprocess returns {queries} for {count} images: it must return one query for each.')
+  return queries
+
+
+def _check_loss(loss: str, num_outputs: int) -> None:
+  if num_outputs == 1 and loss != 'mse_base':
+    raise InputError(f'loss={loss!r} compares classes, and F has a single output, from which it learns nothing: use '
+                     'loss=\'mse_base\'.')
+
+
+def _check_start(params, model_state) -> None:
+  """Raises InputError where a parity model has variables, but none that are trained."""
+  if jax.tree.leaves(model_state) and not jax.tree.leaves(params['parity_model']):
+    raise InputError('the parity model has variables but no \'params\', so that nothing of it would be trained: give '
+                     'base_variables as {\'params\': ..., other collections}.')
+
+
+def _recipe_of(wanted, parts: tuple[str, ...], scheme: Scheme) -> Recipe:
+  """The recipe, where none is named the one that suits what is trained."""
+  if isinstance(wanted, Recipe):
+    return wanted
+  if wanted is not None:
+    return get_recipe(wanted)
+  if parts == ('parity_model',):
+    return get_recipe('distil' if scheme.at_frontend or scheme.bundled else 'parity')
+  return get_recipe('onecycle')
+
+
+def _resolved(options: TrainingOptions, recipe: Recipe, count: int, k: int, drop_last: bool):
+  """The options with batch size and epochs, the plan of an epoch, and whether its last batch may be incomplete."""
+  batch_size = recipe.batch_size(k) if options.batch_size is None else options.batch_size
+  plan = plan_batches(np.arange(count), k, batch_size, drop_last)  # batch statistics are to be those of whole batches
+  epochs = options.epochs
+  if epochs is None:
+    epochs = max(recipe.default_epochs(''), math.ceil(recipe.least_steps / plan.steps))
+  return dataclasses.replace(options, epochs=epochs, batch_size=batch_size), plan, drop_last
