@@ -71,6 +71,7 @@ class PackedEncoder(nn.Module):
   packing: Packing
   answer: Callable
   answer_variables: Any
+  parities = 'packed answers'
 
   @nn.compact
   def __call__(self, x):
@@ -86,7 +87,7 @@ class PackedDecoder(nn.Module):
 
   code: Code
   packing: Packing
-  goes_with = ('PackedEncoder',)
+  goes_with = ('packed answers',)
 
   @nn.compact
   def __call__(self, outputs, available):

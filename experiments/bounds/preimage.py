@@ -53,6 +53,7 @@ class PreimageEncoder(nn.Module):
   base_variables: Any
   anchor: Any
   inverse: Any
+  parities = 'preimages'
 
   @nn.compact
   def __call__(self, x):
@@ -73,7 +74,7 @@ class PreimageDecoder(nn.Module):
 
   code: Code
   constant: Any
-  goes_with = ('PreimageEncoder',)
+  goes_with = ('preimages',)
 
   @nn.compact
   def __call__(self, outputs, available):

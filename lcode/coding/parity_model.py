@@ -5,26 +5,30 @@ simple as a sum works over a non-linear F: one parity model for each of the r pa
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from lcode.coding.base import checked_answers
+from lcode.errors import InputError
 
 
 class ParityModel(NamedTuple):
   """Pure functions that answer coded queries.
 
   Attributes:
-    init: (key, x f32[1, *S], num_outputs, base_variables) -> variables, {'params': ..., other collections}; {} for
+    init: (key, x [1, *S], num_outputs, base_variables) -> variables, {'params': ..., other collections}; {} for
       what has nothing of its own.
-    apply: (variables, base_variables, x f32[b, *S], train, axis_name, key=None) -> f32[b, C], new other collections;
+    apply: (variables, base_variables, x [b, *S], train, axis_name, key=None) -> floats [b, *O], new other collections;
       `key` is what dropout draws from in training.
     shared: whether one set of variables answers every parity, or each parity has its own.
     at_frontend: whether it runs at the frontend (a backup): then it is work of the frontend, and never missing.
-    per_query: whether it answers queries, not parities: it goes with replication alone.
-    bundled: whether it answers bundles of k queries, f32[b, k, *S] -> f32[b, k * C].
+    per_query: whether it answers queries, not parities: it goes with copies alone.
+    bundled: whether it answers bundles of k queries, [b, k, *S] -> [b, k, *O].
   """
 
   init: Callable
@@ -45,25 +49,36 @@ def base_itself(base_apply: Callable) -> ParityModel:
   return ParityModel(lambda *_: {}, apply, shared=True)
 
 
-def from_module(module: nn.Module, start_from_base: bool = False, start: Callable | None = None,
-                **kind) -> ParityModel:
-  """A Flax module, called as the base models are: (x f32[b, *S], train=...) -> f32[b, C], or without `train`.
+def from_module(module: nn.Module, start_from_base: bool = False, start: Callable | None = None, *,
+                shared: bool = False, at_frontend: bool = False, per_query: bool = False) -> ParityModel:
+  """A Flax module, called as the base models are: (x [b, *S], train=...) -> floats [b, *O], or without `train`.
+
+  In training its dropout draws from the `key` that the training step gives, and its collections other than 'params'
+  (batch statistics) are updated; in inference neither.
 
   Args:
     module: of F's architecture where it starts from F.
     start_from_base: start from F's variables instead of fresh ones.
     start: (base_variables, fresh variables) -> what to start from instead, where F's own do not fit.
-    **kind: `shared`, `at_frontend`, `per_query` of `ParityModel`.
+    shared, at_frontend, per_query: see `ParityModel`.
+
+  Raises:
+    InputError: if `module` is no Flax module, `start` no function, or both ways to start are asked for.
   """
+  if not isinstance(module, nn.Module):
+    raise InputError(f'module={module!r} is no Flax module: give an instance of a flax.linen.Module, as in '
+                     'from_module(MyModel()).')
+  if start is not None and (start_from_base or not callable(start)):
+    raise InputError(f'start={start!r} with start_from_base={start_from_base} is not allowed: give one of the two, '
+                     'start being a function (base_variables, fresh variables) -> variables.')
+  takes_train = 'train' in inspect.signature(type(module).__call__).parameters
 
   def init(key, x, num_outputs, base_variables):
     del num_outputs
     if start_from_base:
-      return base_variables
-    fresh = module.init(key, x)
-    return start(base_variables, fresh) if start else fresh
-
-  takes_train = 'train' in inspect.signature(type(module).__call__).parameters
+      return _variables(base_variables)
+    fresh = module.init(key, x, **({'train': False} if takes_train else {}))
+    return _variables(start(base_variables, fresh)) if start else fresh
 
   def apply(variables, base_variables, x, train, axis_name, key=None):
     del base_variables
@@ -71,19 +86,34 @@ def from_module(module: nn.Module, start_from_base: bool = False, start: Callabl
     others = [name for name in variables if name != 'params']
     model = module.clone(axis_name=axis_name) if hasattr(module, 'axis_name') else module
     rngs = {'dropout': key} if train and key is not None else {}
-    if train and others:
-      return model.apply(variables, x, rngs=rngs, mutable=others, **mode)
-    return model.apply(variables, x, rngs=rngs, **mode), {name: variables[name] for name in others}
+    try:
+      if train and others:
+        return model.apply(variables, x, rngs=rngs, mutable=others, **mode)
+      return model.apply(variables, x, rngs=rngs, **mode), {name: variables[name] for name in others}
+    except flax.errors.InvalidRngError as error:
+      raise InputError(f'the parity model {type(module).__name__} draws random numbers with train={train} and no key: '
+                       'give infer a key in training, and let the module draw none where train is False.') from error
 
-  return ParityModel(init, apply, **kind)
+  return ParityModel(init, apply, bool(shared), bool(at_frontend), bool(per_query))
+
+
+def _variables(variables):
+  """Returns what a parity model starts from if it is Flax variables, else raises `InputError`."""
+  if not isinstance(variables, Mapping) or 'params' not in variables:
+    raise InputError(f'a parity model cannot start from a {type(variables).__name__}: give init the base_variables, a '
+                     "Flax model's own, {'params': ...}, or let it start from fresh ones.")
+  return variables
 
 
 def students(module: nn.Module, start: Callable | None = None) -> ParityModel:
   """One small network that answers all k queries of a bundle, each for itself; see `coders.bundle`.
 
   Args:
-    module: x f32[b, *S] -> f32[b, C], of 1/k of F's work; each of the r parities gets its own variables.
+    module: x [b, *S] -> floats [b, *O], of 1/k of F's work; each of the r parities gets its own variables.
     start: see `from_module`.
+
+  Raises:
+    InputError: as `from_module`.
   """
   one = from_module(module, start=start)
 
@@ -91,8 +121,10 @@ def students(module: nn.Module, start: Callable | None = None) -> ParityModel:
     return one.init(key, x.reshape(-1, *x.shape[2:]), num_outputs, base_variables)
 
   def apply(variables, base_variables, x, train, axis_name, key=None):
-    answers, others = one.apply(variables, base_variables, x.reshape(-1, *x.shape[2:]), train, axis_name, key)
-    return answers.reshape(len(x), -1), others
+    b, k, *shape = x.shape
+    answers, others = one.apply(variables, base_variables, x.reshape(b * k, *shape), train, axis_name, key)
+    answers = checked_answers(answers, b * k, f'the student {type(module).__name__}')
+    return answers.reshape(b, k, *answers.shape[1:]), others
 
   return ParityModel(init, apply, bundled=True)
 
@@ -125,17 +157,22 @@ def init_all(model: ParityModel, count: int, key, x, num_outputs, base_variables
 
 
 def apply_all(model: ParityModel, params, state, base_variables, parities, train, axis_name, key=None):
-  """f32[g, m, *S] -> f32[g, m, C], new state: each parity by its own model, or all by the shared one."""
-  shape, outputs, new_state = parities.shape, [], {}
-  batches = [parities.reshape(-1, *shape[2:])] if model.shared else [parities[:, j] for j in range(shape[1])]
+  """[g, m, *S] -> floats [g, m, *O] ([g, m, k, *O] of bundles), new state: each parity by its own model, or all by one.
+
+  Raises:
+    InputError: if a model answers anything but one array of floating-point numbers, an answer for each parity.
+  """
+  g, m, *shape = parities.shape
+  batches = [parities.reshape(g * m, *shape)] if model.shared else [parities[:, j] for j in range(m)]
+  answers, new_state = [], {}
   for j, x in enumerate(batches):
     variables = dict(state.get(str(j), {}))
     if str(j) in params:
       variables['params'] = params[str(j)]
     own_key = None if key is None else jax.random.fold_in(key, j)
     answer, others = model.apply(variables, base_variables, x, train, axis_name, own_key)
-    outputs.append(answer)
+    answers.append(checked_answers(answer, len(x), 'what answers the parities'))
     if others:
       new_state[str(j)] = others
-  outputs = outputs[0] if model.shared else jnp.stack(outputs, 1)
-  return outputs.reshape(*shape[:2], -1), new_state
+  answers = answers[0].reshape(g, m, *answers[0].shape[1:]) if model.shared else jnp.stack(answers, 1)
+  return answers, new_state

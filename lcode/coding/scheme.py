@@ -1,10 +1,11 @@
 """The contract of a coding scheme: pure functions over parameter trees.
 
-`encode` and `decode` act on one group; callers `vmap` over groups and scenarios. Training, evaluation and
+`encode` and `decode` act on one group; callers `vmap` over groups and patterns. Training, evaluation and
 serving all call the same functions.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -12,31 +13,40 @@ import jax.numpy as jnp
 import numpy as np
 
 from lcode.coding import coders
-from lcode.coding.code import Code
+from lcode.coding.base import Flat
+from lcode.coding.checks import (available_of_groups, check_units, checked_outputs, checked_queries, kind,
+                                 wide)
+from lcode.coding.code import check_code, Code
 from lcode.coding.parity_model import apply_all, base_itself, init_all, ParityModel
-from lcode.errors import InputError, one_of
+from lcode.coding.parts import check_parity_model, check_together
+from lcode.errors import InputError, one_of, whole
 
 PARTS = ('encoder', 'parity_model', 'decoder')
 
 
 class Scheme(NamedTuple):
-  """A code over a base model F.
+  """A code over a base model F, whose answers are vectors here: C = prod(O) numbers, whatever their shape O.
 
   Attributes:
     code: how many data units and parities.
-    init: (key, x f32[k, *S], num_outputs, base_variables=None) -> params, model_state; params has an entry for each
-      of `PARTS`. base_variables are needed where a parity model starts from F.
-    encode: (params, x f32[k, *S]) -> parities f32[r, *S], or where not systematic all coded queries f32[n, *S].
-    infer: (params, model_state, base_variables, parities f32[g, r, *S], train=False, axis_name=None, key=None)
-      -> f32[g, r, C], model_state; axis_name is that of the devices a batch is split over, for batch statistics, and
-      key is what a parity model's dropout draws from in training.
-    decode: (params, outputs f32[n, C], available bool[n]) -> f32[k, C]; what arrived is passed on as it is.
-      Outputs are as `stack_units` puts them together: wider than C where the replies to parities are.
-    base_apply: F, (variables, x f32[b, *S]) -> f32[b, C].
+    init: (key, x [k, *S], num_outputs, base_variables=None) -> params, model_state; params has an entry for each
+      of `PARTS`. num_outputs is C; base_variables are needed where a parity model starts from F.
+    encode: (params, x [k, *S]) -> parities [r, *S], or where not systematic all coded queries [n, *S], of x's dtype.
+      Computed in float32 or wider; integers are taken by encoders that do not mix queries.
+    infer: (params, model_state, base_variables, parities [g, r, *S], train=False, axis_name=None, key=None, flat=True)
+      -> [g, r, C], model_state; axis_name is that of the devices a batch is split over, for batch statistics, and
+      key is what a parity model's dropout draws from in training. With flat=False answers keep their shape, [g, r, *O].
+    decode: (params, outputs [n, C], available bool[n], check_finite=True) -> [k, C] of the same dtype, computed in
+      float32 or wider; what arrived is passed on as it is. Outputs are as `stack_units` puts them together: wider than
+      C where the replies to parities are. A unit of which not all numbers are finite counts as missing; check_finite
+      False is for outputs that are known to be finite, or where it must be seen that they are not (in training). More
+      units missing than r are not noticed: what then comes back is finite, and wrong.
+    base_apply: F, (variables, x [b, *S]) -> [b, C].
     systematic: True if the data units themselves are sent to F.
     passthrough: True if what arrives of these is the answer. Otherwise every answer is an approximation.
     candidates: part -> parameters to choose from on validation groups, for parts that are not trained by gradients.
     at_frontend: True if what answers the parities runs at the frontend, so that it is never missing.
+    bundled: True if every parity is answered by k answers.
   """
 
   code: Code
@@ -49,22 +59,53 @@ class Scheme(NamedTuple):
   passthrough: bool
   candidates: dict[str, list]
   at_frontend: bool
+  bundled: bool = False
 
 
 def erase(outputs, available):
-  """Zeroes the rows of `outputs` [n, C] that are not `available` [n]: no value (nor NaN) and no gradient leaks."""
-  return jnp.where(available[:, None], outputs, 0)
+  """Zeroes the units of `outputs` [n, ...] that are not `available` [n]: no value (nor NaN) and no gradient leaks."""
+  if np.ndim(outputs) < 1 or np.shape(available) != np.shape(outputs)[:1]:
+    raise InputError(f'available of shape {list(np.shape(available))} does not fit outputs of shape '
+                     f'{list(np.shape(outputs))}: give one bool for each of the units.')
+  return jnp.where(jnp.reshape(available, (-1,) + (1,) * (np.ndim(outputs) - 1)), outputs, 0)
 
 
-def stack_units(base_outputs, replies):
-  """F's outputs f32[..., k, C] over the replies to the parities f32[..., r, W] -> f32[..., n, W].
+def stack_units(base_outputs, replies, axis: int = -2):
+  """F's outputs over the replies to the parities, as `decode` takes them.
 
-  W is C for most codes; where it is more (a bundle's k answers), C outputs are followed by zeros.
+  Args:
+    base_outputs: floats [..., k, *O], F's answers to the queries.
+    replies: floats [..., r, *O]; of a bundle [..., r, k, *O], or as vectors, [..., r, k * C].
+    axis: that of the units in `base_outputs`: the last but one for answers that are vectors, [..., k, C], else 1 for
+      what a `Codec` takes and gives, [g, k, *O].
+
+  Returns:
+    floats [..., n, *O]; of a bundle [..., n, k, *O] or [..., n, k * C], F's own answer followed by zeros.
+
+  Raises:
+    InputError: if the shapes do not fit each other.
   """
-  wider = replies.shape[-1] - base_outputs.shape[-1]
-  if wider:
-    base_outputs = jnp.pad(base_outputs, [(0, 0)] * (base_outputs.ndim - 1) + [(0, wider)])
-  return jnp.concatenate([base_outputs, replies], axis=-2)
+  for name, array in (('base_outputs', base_outputs), ('replies', replies)):
+    if not hasattr(array, 'dtype') or not jnp.issubdtype(array.dtype, jnp.floating):
+      raise InputError(f'{name} must be an array of floating-point numbers, not {kind(array)}.')
+  shape, at = base_outputs.shape, axis % max(base_outputs.ndim, 1)
+  if not -len(shape) <= axis < len(shape) or replies.ndim <= at or replies.shape[:at] != shape[:at]:
+    raise InputError(f'base_outputs {list(shape)} and replies {list(replies.shape)} differ before the units, on '
+                     f'axis={axis}: give that of base_outputs, 1 for [groups, k, ...].')
+  k, answer, reply = shape[at], shape[at + 1:], replies.shape[at + 1:]
+  if reply == answer:
+    return jnp.concatenate([base_outputs, replies], axis=at)
+  if reply == (k, *answer):
+    base_outputs, more = jnp.expand_dims(base_outputs, at + 1), k - 1
+  elif math.prod(reply) == math.prod(answer):  # vectors, as a default answer's
+    return jnp.concatenate([base_outputs, replies.reshape(*replies.shape[:at + 1], *answer)], axis=at)
+  elif reply == (k * math.prod(answer),) and len(answer) == 1:
+    more = reply[0] - answer[0]
+  else:
+    raise InputError(f'a reply {list(reply)} is neither like an answer of F, {list(answer)}, nor like k={k} of them: '
+                     'give what infer returned, and axis=1 where answers are no vectors.')
+  padding = [(0, more if i == at + 1 else 0) for i in range(base_outputs.ndim)]
+  return jnp.concatenate([jnp.pad(base_outputs, padding), replies], axis=at)
 
 
 def make_scheme(code: Code, base_apply: Callable, encoder: Any = 'mlp', decoder: Any = 'mlp',
@@ -73,59 +114,79 @@ def make_scheme(code: Code, base_apply: Callable, encoder: Any = 'mlp', decoder:
 
   Args:
     code: the (k, r) code.
-    base_apply: F, (variables, x f32[b, *S]) -> f32[b, C].
-    encoder: a name in `coders.ENCODERS` or a Flax module of the same contract.
-    decoder: a name in `coders.DECODERS` or a Flax module of the same contract.
-    parity_model: see `parity`; None for F itself.
+    base_apply: F, (variables, x [b, *S]) -> floats [b, *O].
+    encoder: a name in `coders.ENCODERS`, or a Flax module of the same contract (`coders` says which) or its class.
+    decoder: a name in `coders.DECODERS`, or a Flax module of the same contract or its class.
+    parity_model: see `parity_model`; None for F itself.
 
   Raises:
-    InputError: if a name is unknown, or the parts do not go together.
+    InputError: if a name is unknown, something is not what it should be, or the parts do not go together.
   """
-  if isinstance(encoder, str):
-    module = coders.ENCODERS[one_of('encoder', encoder, coders.ENCODERS)]
-    encoder = module(code)
-  if isinstance(decoder, str):
-    decoder = coders.DECODERS[one_of('decoder', decoder, coders.DECODERS)](code)
+  check_code(code)
+  if not callable(base_apply):
+    raise InputError(f'base_apply={base_apply!r} is no function: give F as (variables, queries) -> answers.')
+  encoder, decoder = coders.build('encoder', encoder, code), coders.build('decoder', decoder, code)
   model = base_itself(base_apply) if parity_model is None else parity_model
-  _check_parts(encoder, decoder, model)
-  systematic = getattr(encoder, 'systematic', True)
+  check_parity_model(model)
+  check_together(encoder, decoder, model)
+  systematic, mixes = getattr(encoder, 'systematic', True), getattr(encoder, 'mixes', True)
   passthrough = systematic and getattr(decoder, 'passthrough', True)
+  sent = code.r if systematic else code.n  # coded queries a group
 
   def init(key, x, num_outputs, base_variables=None):
     encoder_key, decoder_key = jax.random.split(key)
-    coded, variables = encoder.init_with_output(encoder_key, x)
-    parity_params, model_state = init_all(model, code.r, jax.random.fold_in(key, 1), coded, num_outputs, base_variables)
-    outputs = jnp.zeros((code.n, num_outputs * (code.k if model.bundled else 1)))
-    available = jnp.ones(code.n, bool)
+    width = whole('num_outputs', num_outputs) * (code.k if model.bundled else 1)
+    x = checked_queries(x, encoder, mixes, code)
+    coded, variables = encoder.init_with_output(encoder_key, wide(x) if mixes else x)
+    coded = coded.astype(x.dtype)
+    # 2, because to fold in 1 is what gives the decoder's key.
+    parity_params, model_state = init_all(model, code.r, jax.random.fold_in(key, 2), coded, num_outputs, base_variables)
+    starting = decoder.init(decoder_key, jnp.zeros((code.n, width)), jnp.ones(code.n, bool))
     return {'encoder': variables.get('params', {}), 'parity_model': parity_params,
-            'decoder': decoder.init(decoder_key, outputs, available).get('params', {})}, model_state
+            'decoder': starting.get('params', {})}, model_state
 
   def encode(params, x):
-    return encoder.apply({'params': params['encoder']}, x)
+    x = checked_queries(x, encoder, mixes, code)
+    coded = encoder.apply({'params': params['encoder']}, wide(x) if mixes else x)
+    if coded.shape[:1] != (sent,):
+      raise InputError(f'{type(encoder).__name__} made {list(coded.shape)} of a group: a ({code.k}, {code.r}) code '
+                       f'wants {sent} coded queries, [{sent}, ...].')
+    return coded.astype(x.dtype)
 
-  def infer(params, model_state, base_variables, parities, train=False, axis_name=None, key=None):
-    return apply_all(model, params['parity_model'], model_state, base_variables, parities, train, axis_name, key)
+  def infer(params, model_state, base_variables, parities, train=False, axis_name=None, key=None, flat=True):
+    check_units('parities', parities, 1, sent)
+    answers, state = apply_all(model, params['parity_model'], model_state, base_variables, parities, train, axis_name,
+                               key)
+    return answers.reshape(*answers.shape[:2], math.prod(answers.shape[2:])) if flat else answers, state
 
-  def decode(params, outputs, available):
+  def decode(params, outputs, available, check_finite=True):
+    outputs, available = checked_outputs(jnp.asarray(outputs), jnp.asarray(available), code)
+    if check_finite:
+      available &= jnp.isfinite(outputs).all(-1)
     outputs = erase(outputs, available)
-    decoded = decoder.apply({'params': params['decoder']}, outputs, available)
+    decoded = decoder.apply({'params': params['decoder']}, wide(outputs), available).astype(outputs.dtype)
     if not passthrough:
       return decoded
     return jnp.where(available[:code.k, None], outputs[:code.k, :decoded.shape[-1]], decoded)
 
   modules = {'encoder': encoder, 'decoder': decoder}
   candidates = {part: module.candidates() for part, module in modules.items() if hasattr(module, 'candidates')}
-  return Scheme(code, init, encode, infer, decode, base_apply, systematic, passthrough, candidates,
-                model.at_frontend)
+  return Scheme(code, init, encode, infer, decode, Flat(base_apply), systematic, passthrough, candidates,
+                model.at_frontend, model.bundled)
 
 
 class Codec(NamedTuple):
-  """A code with its parameters as jitted functions over a batch of groups.
+  """A code with its parameters as jitted functions over a batch of groups. F's answers keep their shape O.
 
   Attributes:
-    encode: f32[g, k, *S] -> parities f32[g, r, *S] (all coded queries f32[g, n, *S] where not systematic).
-    decode: (outputs f32[g, n, C], available bool[n] or bool[g, n]) -> f32[g, k, C].
-    infer: (base_variables, parities f32[g, r, *S]) -> f32[g, r, C]: F on them, or the parity models.
+    encode: [g, k, *S] -> parities [g, r, *S] (all coded queries [g, n, *S] where not systematic), of the same dtype.
+    decode: (outputs [g, n, *O], available bool[n] or bool[g, n]) -> [g, k, *O], of the same dtype. Outputs of a bundle
+      are [g, n, k, *O], as `stack_units` makes them. A unit of which not all numbers are finite counts as missing.
+    infer: (base_variables, parities [g, r, *S]) -> [g, r, *O], of a bundle [g, r, k, *O]: F on them, or the parity
+      models (for which base_variables may be None).
+
+  All raise `InputError` where shapes or dtypes are wrong. `decode` raises it too where more than r units of a group are
+  missing, if `available` is a NumPy array or a list; a `jax.Array` may be on a device or traced, and is not looked at.
   """
 
   encode: Callable
@@ -135,18 +196,41 @@ class Codec(NamedTuple):
 
 def make_codec(scheme: Scheme, params, model_state=None) -> Codec:
   """The jitted functions of a scheme with these parameters (which stay arguments of what is compiled)."""
-  encode_fn = jax.jit(jax.vmap(scheme.encode, (None, 0)))
-  decode_fn = jax.jit(jax.vmap(scheme.decode, (None, 0, 0)))
-  infer_fn = jax.jit(lambda *args: scheme.infer(*args)[0])
+  if not isinstance(scheme, Scheme):
+    raise InputError(f'scheme={scheme!r} is no Scheme: give what make_scheme returned.')
+  if not isinstance(params, Mapping) or set(params) != set(PARTS):
+    raise InputError(f'params must be a dictionary of the parameters of {", ".join(PARTS)}: give those of scheme.init '
+                     'or of fit.')
+  code = scheme.code
+  sent = code.r if scheme.systematic else code.n
+
+  @jax.jit
+  def decode_all(params, outputs, available):
+    g, n, *answer = outputs.shape
+    decoded = jax.vmap(scheme.decode, (None, 0, 0))(params, outputs.reshape(g, n, math.prod(answer)), available)
+    answer = answer[1:] if scheme.bundled else answer
+    return decoded.reshape(g, code.k, *answer) if decoded.shape[-1] == math.prod(answer) else decoded
+
+  encode_all = jax.jit(jax.vmap(scheme.encode, (None, 0)))
+  infer_all = jax.jit(lambda *args: scheme.infer(*args, flat=False)[0])
   params, model_state = jax.device_put((params, model_state or {}))  # once, not with every call
 
-  def decode(outputs, available):
-    # A pattern from the host is prepared there: for a group alone, a dispatch costs more than the arithmetic.
-    xp = jnp if isinstance(available, jax.Array) else np
-    return decode_fn(params, outputs, xp.broadcast_to(xp.asarray(available, bool), outputs.shape[:2]))
+  def encode(x):
+    check_units('queries', x, 1, code.k)
+    return encode_all(params, x)
 
-  return Codec(lambda x: encode_fn(params, x), decode,
-               lambda base_variables, parities: infer_fn(params, model_state, base_variables, parities))
+  def decode(outputs, available):
+    check_units('outputs', outputs, 1, code.n)
+    if scheme.bundled and outputs.shape[2:3] != (code.k,):
+      raise InputError(f'the outputs of a bundle must be [groups, {code.n}, {code.k}, ...], not {kind(outputs)}: put '
+                       "F's and the replies together by stack_units.")
+    return decode_all(params, outputs, available_of_groups(available, len(outputs), code))
+
+  def infer(base_variables, parities):
+    check_units('parities', parities, 1, sent)
+    return infer_all(params, model_state, base_variables, parities)
+
+  return Codec(encode, decode, infer)
 
 
 def parts_to_train(scheme: Scheme, params, wanted=None) -> tuple[str, ...]:
@@ -157,28 +241,10 @@ def parts_to_train(scheme: Scheme, params, wanted=None) -> tuple[str, ...]:
   """
   able = tuple(part for part in PARTS if jax.tree.leaves(params[part])
                and part not in scheme.candidates)
+  if isinstance(wanted, str):
+    raise InputError(f'the parts to train are {wanted!r}, a string: give a tuple of names, as in ({wanted!r},).')
   for part in wanted or ():
     if one_of('part to train', part, PARTS) not in able:
-      raise InputError(f'--train={part}: the {part.replace("_", " ")} of this scheme has nothing to train; choose from '
-                       f'{", ".join(able) or "none"}, or leave the flag out.')
+      raise InputError(f'{part!r} is no part to train: the {part.replace("_", " ")} of this scheme has nothing to '
+                       f'train; choose from {", ".join(able) or "none"}, or give None for all that can be.')
   return able if wanted is None else tuple(part for part in PARTS if part in wanted)
-
-
-def _check_parts(encoder, decoder, model):
-  """Raises InputError if the parts do not go together."""
-  partners, name = getattr(decoder, 'goes_with', None), type(encoder).__name__
-  if name in getattr(decoder, 'refuses', ()):
-    raise InputError(f'the {type(decoder).__name__} undoes sums, which {name} does not make: use --encoder=addition, '
-                     'concatenation or one that is trained.')
-  if partners is not None and name not in partners:
-    raise InputError(f'the {type(decoder).__name__} undoes what {" or ".join(partners)} does, not '
-                     f'{type(encoder).__name__}: use them together.')
-  if not getattr(encoder, 'systematic', True) and not model.shared:
-    raise InputError(f'{type(encoder).__name__} sends coded queries to every worker, so that there are no parities for '
-                     'a parity model: use --parity_model=base, F itself.')
-  if not model.bundled == (name == 'BundleEncoder') == (type(decoder).__name__ == 'BundleDecoder'):
-    raise InputError(f'{name}, {type(decoder).__name__} and a parity model that is {"" if model.bundled else "no "}'
-                     'students: a bundle wants all three, --encoder=bundle --parity_model=students --decoder=bundle.')
-  if model.per_query and 'Replication' not in type(encoder).__name__:
-    raise InputError(f'a backup or default answer takes queries as they are, not parities of {type(encoder).__name__}: '
-                     'use --encoder=replication.')

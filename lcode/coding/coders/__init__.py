@@ -1,13 +1,30 @@
-"""Families of encoders and decoders: one file each, one line each in the tables below.
+"""Families of encoders and decoders: one file each, one entry each in the tables below.
 
-An encoder is a Flax module over one group, f32[k, *S] -> f32[r, *S] (where its `systematic` is False, -> f32[n, *S],
-all that is sent); a decoder is one over the outputs that arrived, (f32[n, C] with zeros where missing, bool[n]) ->
-f32[k, C]. Where a parity's reply is wider than C, all rows are as wide, with zeros after the data units' C.
+An encoder is a Flax module over one group, floats [k, *S] -> [r, *S] (where its `systematic` is False, -> [n, *S], all
+that is sent); a decoder is one over the outputs that arrived, (floats [n, C] with zeros where missing, bool[n]) ->
+[k, C]. Where a parity's reply is wider than C, all rows are as wide, with zeros after the data units' C. Both are built
+from a `Code` alone, compute in float32 or wider, and say by attributes what they go with; none has to be there.
 
-Both are built from a `Code` alone. Parts whose parameters are not trained by gradients have `candidates()`; a decoder
-that works with certain encoders only names them in `goes_with`, one that does not with some in `refuses`.
+An encoder:
+  systematic: False if it sends n coded queries instead of the queries themselves and r parities.
+  mixes: False if it only passes queries on, so that they may be of any dtype, such as token ids.
+  parities: one word for what its parities are, such as 'sums', 'copies' or 'bundles'.
+
+A decoder:
+  goes_with: the `parities` that it works with, where not with any.
+  refuses: the `parities` that it does not work with.
+  systematic: whether it takes the outputs of a systematic encoder or of another, where not of both.
+  passthrough: False if its answers replace also those that arrived.
+
+Parts whose parameters are not trained by gradients have `candidates()`, the values to choose from.
 """
 
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+
+from lcode.coding.code import Code
 from lcode.coding.coders.berrut import ApproxIFERDecoder, ApproxIFEREncoder, BerrutDecoder, BerrutEncoder
 from lcode.coding.coders.bundle import BundleDecoder, BundleEncoder
 from lcode.coding.coders.conv import ConvEncoder
@@ -15,6 +32,7 @@ from lcode.coding.coders.linear import (AdditionEncoder, ConcatenationEncoder, R
                                         SubtractionDecoder)
 from lcode.coding.coders.mlp import MLPDecoder, MLPEncoder
 from lcode.coding.coders.spline import SplineDecoder, SplineEncoder
+from lcode.errors import InputError, one_of, register
 
 ENCODERS = {
     'mlp': MLPEncoder, 'conv': ConvEncoder, 'addition': AdditionEncoder, 'concatenation': ConcatenationEncoder,
@@ -25,3 +43,70 @@ DECODERS = {
     'mlp': MLPDecoder, 'subtraction': SubtractionDecoder, 'berrut': BerrutDecoder, 'approxifer': ApproxIFERDecoder,
     'spline': SplineDecoder, 'replication': ReplicationDecoder, 'bundle': BundleDecoder,
 }
+TABLES = {'encoder': ENCODERS, 'decoder': DECODERS}
+
+
+def register_encoder(name: str, module_class: Callable[[Code], nn.Module]) -> None:
+  """Adds an encoder to `ENCODERS`, by whose name all of lcode then takes it; the same again does nothing.
+
+  Args:
+    name: letters, digits, dashes and underscores.
+    module_class: a Flax module's class, or a function, that takes a `Code` alone.
+
+  Raises:
+    InputError: if the name is none or is taken by something else, or no Flax module can be built from a `Code`.
+  """
+  _register('encoder', name, module_class)
+
+
+def register_decoder(name: str, module_class: Callable[[Code], nn.Module]) -> None:
+  """Adds a decoder to `DECODERS`; see `register_encoder`."""
+  _register('decoder', name, module_class)
+
+
+def build(kind: str, part: Any, code: Code) -> nn.Module:
+  """The encoder or decoder for `code`: of that name, of that class, or as it was handed over.
+
+  Args:
+    kind: 'encoder' or 'decoder'.
+    part: a name in the table, what builds a Flax module from a `Code`, or a Flax module.
+
+  Raises:
+    InputError: if it is none of these, or a module that was built for another code.
+  """
+  table = TABLES[kind]
+  built = table[one_of(kind, part, table)] if isinstance(part, str) else part
+  if callable(built) and not isinstance(built, nn.Module):
+    built = _made(kind, built, code)
+  if not isinstance(built, nn.Module):
+    raise InputError(f'{kind}={part!r} is not allowed: give one of the names {", ".join(sorted(table))}, or a Flax '
+                     'module of your own.')
+  if getattr(built, 'code', code) != code:
+    raise InputError(f'the {kind} {type(built).__name__} is of a ({built.code.k}, {built.code.r}) code and cannot be '
+                     f'part of a ({code.k}, {code.r}) one: build it from the same Code.')
+  return built
+
+
+def _register(kind, name, module_class):
+  if not callable(module_class) or isinstance(module_class, nn.Module):
+    raise InputError(f'module_class={module_class!r} does not make a {kind}: give a class that is built from a Code.')
+  _made(kind, module_class, Code(2, 2), any_code=False)
+  register(TABLES[kind], kind, name, module_class)
+
+
+def _made(kind, module_class, code, any_code=True):
+  """The Flax module that is made of a code; with any_code=False None where it says that it takes others only."""
+  name = getattr(module_class, '__name__', repr(module_class))
+  try:
+    made = module_class(code)
+  except InputError:
+    if any_code:
+      raise
+    return None
+  except TypeError as error:
+    raise InputError(f'the {kind} {name} cannot be built from a Code alone ({error}): let it have no other argument '
+                     'without a default, or pass make_scheme a module that is built already.') from error
+  if not isinstance(made, nn.Module):
+    raise InputError(f'the {kind} {name} makes a {type(made).__name__} of a Code, which is no Flax module: let it make '
+                     'one.')
+  return made

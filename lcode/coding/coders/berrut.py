@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lcode.coding.code import Code
+from lcode.coding.coders.linear import EXACT
 from lcode.errors import InputError
 
 
@@ -37,21 +38,23 @@ def systematic_nodes(code: Code) -> tuple[np.ndarray, np.ndarray]:
   return nodes[:code.k], nodes
 
 
-def interpolation_weights(targets, nodes, available):
-  """w_i(z) for each target z over the available nodes, the signs alternating among these: f32[targets, nodes].
+def interpolation_weights(targets, nodes, available, dtype=jnp.float32):
+  """w_i(z) for each target z over the available nodes, the signs alternating among these: floats [targets, nodes].
 
   Args:
     targets, nodes: f64[t], f64[n], nodes descending.
-    available: bool[n], may be traced; at least one is True.
+    available: bool[n], may be traced; if none is True all weights are zero.
+    dtype: of the weights.
   """
   available = jnp.asarray(available)[None]
   sign = 1 - 2 * ((jnp.cumsum(available, 1) - 1) % 2)
   distance = np.subtract.outer(targets, nodes)
   same = np.abs(distance) < 1e-12  # a target that is a node: the node's value
   weights = jnp.where(available, sign / np.where(same, 1, distance), 0)
-  weights = weights / weights.sum(1, keepdims=True)
+  total = weights.sum(1, keepdims=True)
+  weights = weights / jnp.where(total == 0, 1, total)  # where nothing is available, zeros
   hit = same & available
-  return jnp.where(hit.any(1, keepdims=True), hit, weights).astype(jnp.float32)
+  return jnp.where(hit.any(1, keepdims=True), hit, weights).astype(dtype)
 
 
 class BerrutEncoder(nn.Module):
@@ -59,12 +62,14 @@ class BerrutEncoder(nn.Module):
 
   code: Code
   systematic = True
+  parities = 'berrut'
 
   def __call__(self, x):
     """x: f32[k, *S] -> parities f32[r, *S] (ApproxIFEREncoder: all n coded queries, f32[n, *S])."""
     data, workers = systematic_nodes(self.code) if self.systematic else plain_nodes(self.code)
     workers = workers[self.code.k:] if self.systematic else workers
-    return jnp.tensordot(interpolation_weights(workers, data, np.ones(self.code.k, bool)), x, 1)
+    weights = interpolation_weights(workers, data, np.ones(self.code.k, bool), x.dtype)
+    return jnp.tensordot(weights, x, 1, precision=EXACT)
 
 
 class BerrutDecoder(nn.Module):
@@ -79,7 +84,7 @@ class BerrutDecoder(nn.Module):
   code: Code
   num_byzantine: int = 0
   systematic = True
-  goes_with = ('BerrutEncoder',)
+  goes_with = ('berrut',)
 
   def __post_init__(self):
     if self.num_byzantine and not 1 <= self.num_byzantine <= (self.code.n - 2 * self.code.k) // 2:
@@ -98,20 +103,22 @@ class BerrutDecoder(nn.Module):
     data, workers = systematic_nodes(self.code) if self.systematic else plain_nodes(self.code)
     if self.num_byzantine:
       available = available & ~locate_byzantine(workers, outputs, available, self.code.k, self.num_byzantine)
-    return interpolation_weights(data, workers, available) @ jnp.where(available[:, None], outputs, 0)
+    weights = interpolation_weights(data, workers, available, outputs.dtype)
+    return jnp.matmul(weights, jnp.where(available[:, None], outputs, 0), precision=EXACT)
 
 
 class ApproxIFEREncoder(BerrutEncoder):
   """The plain form: all n workers get coded queries."""
 
   systematic = False
+  parities = 'approxifer'
 
 
 class ApproxIFERDecoder(BerrutDecoder):
   """The plain form: every answer is interpolated, also when nothing is missing."""
 
   systematic = False
-  goes_with = ('ApproxIFEREncoder',)
+  goes_with = ('approxifer',)
 
 
 def locate_byzantine(nodes, outputs, available, k: int, num_byzantine: int):
@@ -137,10 +144,11 @@ def locate_byzantine(nodes, outputs, available, k: int, num_byzantine: int):
   def ballot(y):
     # The best P for a given Q is a projection; what remains is ||(I - span span') diag(y) basis q||, smallest at
     # the last right singular vector q.
-    y = (y - y.sum() / available.sum()) / jnp.maximum(jnp.abs(y).max(), 1e-30)
+    y = (y - y.sum() / jnp.maximum(available.sum(), 1)) / jnp.maximum(jnp.abs(y).max(), 1e-30)
     scaled = jnp.where(available, y, 0)[:, None] * basis
-    _, _, rows = jnp.linalg.svd(scaled - span @ (span.T @ scaled), full_matrices=False)
-    size = jnp.where(available, jnp.abs(basis @ rows[-1]), jnp.inf)
+    projected = jnp.matmul(span, jnp.matmul(span.T, scaled, precision=EXACT), precision=EXACT)
+    _, _, rows = jnp.linalg.svd(scaled - projected, full_matrices=False)
+    size = jnp.where(available, jnp.abs(jnp.matmul(basis, rows[-1], precision=EXACT)), jnp.inf)
     return jnp.zeros(len(nodes)).at[jnp.argsort(size)[:num_byzantine]].add(1.0)
 
   votes = jax.vmap(ballot, 1)(outputs).sum(0)

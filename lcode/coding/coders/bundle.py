@@ -13,12 +13,14 @@ from lcode.coding.code import Code
 
 
 class BundleEncoder(nn.Module):
-  """Every parity is the k queries themselves."""
+  """Every parity is the k queries themselves, of any dtype."""
 
   code: Code
+  mixes = False
+  parities = 'bundles'
 
   def __call__(self, x):
-    """x: f32[k, *S] -> bundles: f32[r, k, *S]."""
+    """x: [k, *S] -> bundles: [r, k, *S]."""
     return jnp.broadcast_to(x, (self.code.r, *x.shape))
 
 
@@ -26,7 +28,8 @@ class BundleDecoder(nn.Module):
   """The mean of the answers in the bundles that arrived; zeros where none did."""
 
   code: Code
-  goes_with = ('BundleEncoder',)
+  goes_with = ('bundles',)
+  systematic = True
 
   def __call__(self, outputs, available):
     """outputs: f32[n, k * C], data rows first (their C outputs, then zeros), available: bool[n] -> f32[k, C]."""

@@ -21,6 +21,7 @@ class ConvEncoder(nn.Module):
   """Six 3x3 convolutions of 20k channels, dilations 1, 1, 2, 4, 8, 1, ReLU after each; then 1x1 to r channels."""
 
   code: Code
+  parities = 'learned'
 
   @nn.compact
   def __call__(self, x):
@@ -31,7 +32,7 @@ class ConvEncoder(nn.Module):
     """
     if x.ndim != 4 or x.shape[1] != x.shape[2]:
       raise InputError(f'the conv encoder takes square images [height, width, channels]; a query here is '
-                       f'{list(x.shape[1:])}: use --encoder=mlp.')
+                       f"{list(x.shape[1:])}: use encoder='mlp'.")
     h = jnp.moveaxis(x, 0, -1)  # [H, W, c, k]
     h = jnp.moveaxis(h, 2, 0)   # [c, H, W, k]: each colour channel is one image of k channels
     for layer, dilation in enumerate(DILATIONS):

@@ -12,6 +12,7 @@ import numpy as np
 from lcode.coding.code import Code
 from lcode.errors import InputError
 
+EXACT = jax.lax.Precision.HIGHEST  # on GPUs products of float32 have 10 bits by default
 SPREAD = 4.0  # the nodes of the weights lie between 1/SPREAD and SPREAD, evenly in the logarithm
 
 
@@ -34,19 +35,21 @@ def solve_sums(code: Code, outputs, available):
   """What is missing of f32[n, C] (zero there), parity j being the j-th weighted sum: f32[k, C], by least squares."""
   weights = jnp.asarray(parity_weights(code), outputs.dtype)
   there = available[code.k:, None]
-  rest = jnp.where(there, outputs[code.k:] - weights @ outputs[:code.k], 0)
-  # The pseudo-inverse depends on the scenario alone: computed once for any number of groups.
-  return jnp.linalg.pinv(jnp.where(there & ~available[None, :code.k], weights, 0), rtol=1e-6) @ rest
+  rest = jnp.where(there, outputs[code.k:] - jnp.matmul(weights, outputs[:code.k], precision=EXACT), 0)
+  # The pseudo-inverse depends on the pattern alone: computed once for any number of groups.
+  inverse = jnp.linalg.pinv(jnp.where(there & ~available[None, :code.k], weights, 0), rtol=1e-6)
+  return jnp.matmul(inverse, rest, precision=EXACT)
 
 
 class AdditionEncoder(nn.Module):
   """Weighted sums of the queries; the first parity is their mean."""
 
   code: Code
+  parities = 'sums'
 
   def __call__(self, x):
     """x: f32[k, *S] -> parities: f32[r, *S]."""
-    return jnp.tensordot(jnp.asarray(parity_weights(self.code), x.dtype), x, 1)
+    return jnp.tensordot(jnp.asarray(parity_weights(self.code), x.dtype), x, 1, precision=EXACT)
 
 
 class ConcatenationEncoder(nn.Module):
@@ -56,6 +59,7 @@ class ConcatenationEncoder(nn.Module):
   """
 
   code: Code
+  parities = 'tiles'
 
   def __call__(self, x):
     """x: f32[k, H, W, c] -> parities: f32[r, H, W, c].
@@ -67,7 +71,7 @@ class ConcatenationEncoder(nn.Module):
     rows = -(-self.code.k // columns)
     if x.ndim != 4 or x.shape[1] < rows or x.shape[2] < columns:
       raise InputError(f'the concatenation encoder takes images [height, width, channels] of at least {rows} x '
-                       f'{columns} pixels; a query here is {list(x.shape[1:])}: use --encoder=addition.')
+                       f"{columns} pixels; a query here is {list(x.shape[1:])}: use encoder='addition'.")
     tops = np.linspace(0, x.shape[1], rows + 1).round().astype(int)
     lefts = np.linspace(0, x.shape[2], columns + 1).round().astype(int)
     parity = jnp.zeros(x.shape[1:], x.dtype)
@@ -87,7 +91,8 @@ class SubtractionDecoder(nn.Module):
   """
 
   code: Code
-  refuses = ('ReplicationEncoder', 'ApproxIFEREncoder', 'SplineEncoder')  # of these no unit is a sum of answers
+  refuses = ('copies', 'bundles')  # no answer to these is a sum of answers
+  systematic = True
 
   def __call__(self, outputs, available):
     """outputs: f32[n, C] (zero where missing), available: bool[n] -> f32[k, C]."""
@@ -95,16 +100,18 @@ class SubtractionDecoder(nn.Module):
 
 
 class ReplicationEncoder(nn.Module):
-  """Copies: parity i is query i mod k."""
+  """Copies: parity i is query i mod k, of any dtype."""
 
   code: Code
+  mixes = False
+  parities = 'copies'
 
   def __post_init__(self):
     check_replication(self.code)
     super().__post_init__()
 
   def __call__(self, x):
-    """x: f32[k, *S] -> f32[r, *S]."""
+    """x: [k, *S] -> [r, *S]."""
     return jnp.concatenate([x] * (self.code.r // self.code.k))
 
 
@@ -112,7 +119,8 @@ class ReplicationDecoder(nn.Module):
   """Of each query, the mean of the copies that arrived; zeros where none did."""
 
   code: Code
-  goes_with = ('ReplicationEncoder',)
+  goes_with = ('copies',)
+  systematic = True
 
   def __post_init__(self):
     check_replication(self.code)

@@ -16,6 +16,7 @@ class MLPEncoder(nn.Module):
   """kd -> kd -> rd with one ReLU, d the pixels of one channel; colour channels share the weights."""
 
   code: Code
+  parities = 'learned'
 
   @nn.compact
   def __call__(self, x):

@@ -15,6 +15,7 @@ import numpy as np
 
 from lcode.coding.code import Code
 from lcode.coding.coders.berrut import plain_nodes
+from lcode.coding.coders.linear import EXACT
 from lcode.errors import InputError
 
 # What is tried for each of the two parameters on the validation groups, as log10.
@@ -74,7 +75,8 @@ def smoothing_weights(targets, knots, available, log_lambda):
   few = there.sum() < 2
   system = jnp.where(few, jnp.eye(len(system)), system)
   solved = jnp.linalg.solve(system, data)
-  weights = values @ solved[:len(knots)] + small * (bends @ solved[len(knots):])
+  weights = jnp.matmul(values, solved[:len(knots)], precision=EXACT)
+  weights += small * jnp.matmul(bends, solved[len(knots):], precision=EXACT)
   weights = jnp.where(few, there / jnp.maximum(there.sum(), 1), weights)
   return weights[:, np.argsort(order)]
 
@@ -84,6 +86,7 @@ class SplineEncoder(nn.Module):
 
   code: Code
   systematic = False
+  parities = 'spline'
 
   def __post_init__(self):
     if self.code.k < 2:
@@ -96,7 +99,8 @@ class SplineEncoder(nn.Module):
     """x: f32[k, *S] -> coded queries f32[n, *S]."""
     log_lambda = self.param('log_lambda', nn.initializers.constant(-6.0), ())
     data, workers = plain_nodes(self.code)
-    return jnp.tensordot(smoothing_weights(workers, data, np.ones(self.code.k, bool), log_lambda), x, 1)
+    weights = smoothing_weights(workers, data, np.ones(self.code.k, bool), log_lambda)
+    return jnp.tensordot(weights, x, 1, precision=EXACT)
 
   def candidates(self):
     """Values of the parameters to choose from on validation groups."""
@@ -106,11 +110,11 @@ class SplineEncoder(nn.Module):
 class SplineDecoder(SplineEncoder):
   """The smoothing spline through what came back, read at the data nodes."""
 
-  goes_with = ('SplineEncoder',)
+  goes_with = ('spline',)
 
   @nn.compact
   def __call__(self, outputs, available):
     """outputs: f32[n, C] (zero where missing), available: bool[n] -> f32[k, C]."""
     log_lambda = self.param('log_lambda', nn.initializers.constant(-3.0), ())
     data, workers = plain_nodes(self.code)
-    return smoothing_weights(data, workers, available, log_lambda) @ outputs
+    return jnp.matmul(smoothing_weights(data, workers, available, log_lambda), outputs, precision=EXACT)

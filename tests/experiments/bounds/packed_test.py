@@ -88,7 +88,7 @@ def test_what_cannot_be_packed_is_said():
   with pytest.raises(InputError, match='affine enough'):
     packing.find_packing(jax.random.key(0), lambda _, x: jnp.sin(1e6 * x.reshape(len(x), -1)[:, :5]), {}, SHAPE, 2)
   place = packing.find_packing(jax.random.key(0), apply, variables, SHAPE, 2)
-  with pytest.raises(InputError, match='PackedEncoder'):
+  with pytest.raises(InputError, match='packed answers'):
     make_scheme(Code(2, 1), apply, 'addition', packing.PackedDecoder(Code(2, 1), place))
 
 
