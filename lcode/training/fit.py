@@ -134,7 +134,7 @@ def _fingerprint(scheme, params, model_state, base_variables, first, ready: Prep
       'kind': 'code', 'code': f'({code.k}, {code.r})', 'base_variables': fingerprint.of_tree(base_variables),
       **fingerprint.of_split(ready.training), **held_out, 'seed': options.seed, 'loss': options.loss, 'recipe': named,
       'epochs': options.epochs, 'batch_size': options.batch_size, 'augment': bool(options.augment),
-      'train_parts': list(ready.parts), 'scenarios': scenarios,
+      'train_parts': ', '.join(ready.parts), 'scenarios': scenarios,
       'parameters': fingerprint.of_shapes((params, model_state)),
       **fingerprint.of_scheme(scheme, params, model_state, base_variables, first)}
 

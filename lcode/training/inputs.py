@@ -17,8 +17,8 @@ def split_arrays(images, labels, validation) -> tuple[Arrays, Arrays]:
   _check_pair('images', images, labels)
   if validation is not None:
     if not isinstance(validation, (tuple, list)) or len(validation) != 2:
-      raise InputError(f'validation is a {type(validation).__name__}: give a pair (images, labels), with None for labels '
-                       'that are not known.')
+      raise InputError(f'validation is a {type(validation).__name__}: give a pair (images, labels), with None for '
+                       'labels that are not known.')
     _check_pair('validation', *validation)
     if np.shape(validation[0])[1:] != np.shape(images)[1:]:
       raise InputError(f'validation queries are of shape {list(np.shape(validation[0])[1:])}, those to train on of '

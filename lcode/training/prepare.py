@@ -63,7 +63,6 @@ def prepare(scheme: Scheme, base_variables, images, labels, validation, options:
   shapes = jax.eval_shape(lambda key, x, v: scheme.init(key, x, num_outputs, v), jax.random.key(0), queries,
                           base_variables)
   parts = parts_to_train(scheme, shapes[0], options.train_parts)
-  _check_start(*shapes)
   recipe = _recipe_of(options.recipe, parts, scheme)
   options, plan, drop_last = _resolved(options, recipe, len(training), k, 'parity_model' in parts and bool(shapes[1]))
   devices = default_devices() if options.devices is None else list(options.devices)
@@ -86,13 +85,6 @@ def _check_loss(loss: str, num_outputs: int) -> None:
   if num_outputs == 1 and loss != 'mse_base':
     raise InputError(f'loss={loss!r} compares classes, and F has a single output, from which it learns nothing: use '
                      'loss=\'mse_base\'.')
-
-
-def _check_start(params, model_state) -> None:
-  """Raises InputError where a parity model has variables, but none that are trained."""
-  if jax.tree.leaves(model_state) and not jax.tree.leaves(params['parity_model']):
-    raise InputError('the parity model has variables but no \'params\', so that nothing of it would be trained: give '
-                     'base_variables as {\'params\': ..., other collections}.')
 
 
 def _recipe_of(wanted, parts: tuple[str, ...], scheme: Scheme) -> Recipe:

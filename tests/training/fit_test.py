@@ -15,7 +15,9 @@ from lcode.coding.parity_model import from_module
 from lcode.data import make_normalise, SPECS
 from lcode.models.mlp import MLP
 from lcode.training.batched import apply_in_batches
-from lcode.training.fit import _INIT, _scenarios, _seed, split_arrays
+from lcode.training.inputs import split_arrays
+from lcode.training.patterns import patterns_of
+from lcode.training.problem import INIT, seed_of
 
 
 def apply(variables, x):
@@ -125,14 +127,14 @@ def test_bad_requests_are_sentences(problem):
     lcode.fit(scheme, variables, x, validation=(x[:4], np.zeros(3, int)))
   with pytest.raises(lcode.InputError, match='too few'):
     lcode.fit(scheme, variables, x[:1])
-  with pytest.raises(lcode.DivergedError, match='not finite at step 1: training stopped, nothing was saved'):
+  with pytest.raises(lcode.InputError, match='60 of 60 validation queries are not finite'):
     lcode.fit(scheme, variables, np.where(np.arange(5) == 2, np.nan, x), epochs=1)
 
 
 def test_only_the_named_parts_are_trained(problem):
   variables, x = problem
   scheme = lcode.make_scheme(lcode.Code(2, 1), apply, parity_model=from_module(MLP(3, (4,))))
-  key = jax.random.key(_seed(3, _INIT))
+  key = jax.random.key(seed_of(3, INIT))
   start, _ = jax.jit(scheme.init, static_argnums=2)(key, jnp.asarray(x[:2]), 3)
   fitted = lcode.fit(scheme, variables, x, epochs=2, seed=3, train_parts=('decoder',))
   for part in ('encoder', 'parity_model', 'decoder'):
@@ -188,11 +190,11 @@ def test_smoothing_is_chosen_on_the_validation_groups(problem):
   assert int(fitted.result.state.step) == 0
 
 
-def test_each_step_samples_its_own_scenarios(problem):
+def test_each_step_samples_its_ownpatterns_of(problem):
   variables, x = problem
   code = lcode.Code(4, 3)
   scheme = lcode.make_scheme(code, apply)
-  sample, validated = _scenarios(scheme, 5, seed=1)
+  sample, validated = patterns_of(scheme, 5, 1)
   listed = set(map(tuple, lcode.every_pattern(code).tolist()))
   drawn = sample(0, 40)
   assert drawn.shape == (40, 5, 7) and validated.shape == (20, 7)
@@ -204,8 +206,8 @@ def test_each_step_samples_its_own_scenarios(problem):
   hits = sum(sample(epoch, 200).sum((0, 1)) for epoch in range(5)) / (5 * 200 * 5)
   expected = np.mean(sorted(listed), axis=0)
   np.testing.assert_allclose(hits, expected, atol=0.03)
-  assert _scenarios(scheme, None, 0)[0] is None  # 60 in all are few enough to take each time
-  more = _scenarios(lcode.make_scheme(lcode.Code(40, 3), apply), 4, 0)[0](0, 2)  # too many to list
+  assert patterns_of(scheme, None, 0)[0] is None  # 60 in all are few enough to take each time
+  more = patterns_of(lcode.make_scheme(lcode.Code(40, 3), apply), 4, 0)[0](0, 2)  # too many to list
   assert more.shape == (2, 4, 43) and (~more[..., :40]).any(-1).all()
 
 
