@@ -91,7 +91,7 @@ def steps_per_call(devices: Sequence) -> int:
 
 def many_steps(step: Callable, count: int) -> Callable:
   """`count` calls of a step (state, *args) -> state, metrics as one; metrics are stacked in front."""
-  if count == 1:
+  if whole('count', count) == 1:
     return step
 
   def loop(state, *args):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from lcode.errors import DivergedError, OutOfTime
+from lcode.errors import DivergedError, InputError, OutOfTime, whole
 from lcode.training.step import TrainState
 
 
@@ -93,28 +93,30 @@ def run(make_step: Callable, evaluate: Callable, make_plan: Callable, state: Tra
     place: puts a restored state on the devices.
 
   Raises:
+    InputError: if the schedule has a number that makes no sense.
     DivergedError: at the first loss that is not finite; what was saved stays.
     OutOfTime: past `stop_at` with steps left to take; all that was done is in the store.
   """
+  total = total_steps(_checked(schedule))
   reporter = reporter or Reporter()
   make_step = functools.cache(make_step)
   best, seconds, history = None, 0.0, []
   restored = store.restore(state) if store else None
   if restored:
     state, best, seconds = place(restored[0]), *restored[1:]
-    best = None if best and best.partial and int(state.step) < total_steps(schedule) else best
+    best = None if best and best.partial and int(state.step) < total else best
   done = int(state.step)
-  total = total_steps(schedule)
   reporter.start(total, done)
+  timed = _common(store is not None or schedule.stop_at is not None)
   saved_at = started_at = time.monotonic()
   while done < total:
     epoch, row = divmod(done, schedule.steps_per_epoch)
     rows = min(schedule.steps_per_epoch - row, total - done)
     began = time.monotonic()
     deadline = max(saved_at + schedule.save_every_s, began + 1) if store else math.inf
-    deadline = min(deadline, schedule.stop_at or math.inf)
-    state, losses = _take(make_step, make_plan(epoch), state, rows, schedule.steps_per_call, done, deadline, store,
-                          reporter)
+    deadline = min(deadline, math.inf if schedule.stop_at is None else schedule.stop_at)
+    state, losses = _take(make_step, make_plan(epoch), state, rows, schedule.steps_per_call, done,
+                          functools.partial(_in_time, timed, deadline), store, reporter)
     done += len(losses)
     figures = {'epoch': epoch + 1, 'step': done, 'train_loss': float(losses.mean()), 'steps': len(losses),
                'seconds': time.monotonic() - began}
@@ -154,18 +156,28 @@ def _criterion(validation: dict, schedule: Schedule) -> float:
   return -value if schedule.criterion == 'loss' else value
 
 
+def _checked(schedule: Schedule) -> Schedule:
+  for name, least in (('epochs', 0), ('steps_per_epoch', 1), ('steps_per_call', 1), ('max_steps', 0)):
+    if name != 'max_steps' or schedule.max_steps is not None:
+      whole(name, getattr(schedule, name), least)
+  if not schedule.save_every_s >= 0:
+    raise InputError(f'save_every_s={schedule.save_every_s!r} is not allowed: it must be 0 seconds or more.')
+  return schedule
+
+
 def total_steps(schedule: Schedule) -> int:
+  """How many steps a run of this schedule takes in all."""
   total = schedule.epochs * schedule.steps_per_epoch
   return total if schedule.max_steps is None else min(total, schedule.max_steps)
 
 
-def _take(make_step, plan, state, rows, steps_per_call, done, deadline, store, reporter):
-  """Takes `rows` steps, fewer past the deadline; a call's metrics are fetched while the next one runs.
+def _take(make_step, plan, state, rows, steps_per_call, done, in_time, store, reporter):
+  """Takes `rows` steps, fewer where they are no longer `in_time`; a call's metrics are fetched while the next one runs.
 
   A run that was stopped (not by max_steps) makes its calls at the same steps as one that was not.
   """
   losses, pending, taken = [], None, 0
-  while taken < rows and (taken == 0 or deadline == math.inf or _common(time.monotonic() < deadline)):
+  while taken < rows and (taken == 0 or in_time()):
     count = min(steps_per_call, rows - taken)
     state, metrics = make_step(count)(state, plan)
     if pending is not None:
@@ -193,6 +205,11 @@ def _diverged(what, step, store, untrained=False):
     advice = ('most often the learning rate is too high, so try a lower one; else look for single queries on which F '
               'or the preprocessing is not finite')
   raise DivergedError(f'{what} is not finite at step {step}: training stopped, {kept}; {advice}.')
+
+
+def _in_time(timed, deadline) -> bool:
+  """Whether there is time for another call; without a deadline no process asks the others."""
+  return not timed or bool(_common(time.monotonic() < deadline))
 
 
 def _common(decision):

@@ -13,7 +13,7 @@ import optax
 
 from lcode.coding.scheme import Scheme, stack_units
 from lcode.data import crop_and_flip
-from lcode.errors import InputError
+from lcode.errors import InputError, whole
 from lcode.training import losses, metrics
 
 # Numbers of [groups, patterns, n, W], outputs with a pattern's erasures, that evaluation decodes at once on a device:
@@ -54,6 +54,8 @@ class Outcome(NamedTuple):
 
 
 def init_state(params, model_state, tx: optax.GradientTransformation, seed: int) -> TrainState:
+  """The state before the first step; `seed` is that of the run's key, 0 or more."""
+  whole('seed', seed, 0)
   return TrainState(jnp.int32(0), params, model_state, tx.init(params), jax.random.key(seed))
 
 

@@ -32,12 +32,12 @@ def problem(rng):
   return variables, Arrays(images, labels.astype('i4'))
 
 
-def run(scheme, problem, params=None, **more):
+def run(scheme, problem, params=None, devices=1, **more):
   variables, test = problem
   if params is None:
     params, _ = scheme.init(jax.random.key(0), jnp.asarray(test.images[:scheme.code.k]), C, {'params': variables})
   return params, evaluate(scheme, params, {}, variables, test, preprocess=jnp.asarray, loss='mse_base',
-                          devices=jax.devices()[:1], **more)
+                          devices=jax.devices()[:devices], **more)
 
 
 def by_loops(scheme, params, problem, scenarios):
@@ -209,6 +209,9 @@ def test_intervals_are_those_of_groups_by_hand(problem):
   for row in figures['missing']:
     np.testing.assert_allclose(row['degraded_accuracy_interval'], expected(missing == row['missing'], [0, 1, 2]),
                                atol=1e-6)
+  _, of_four = run(scheme, problem, params, 4)  # 40 groups, ten on each
+  for name in ('degraded_accuracy_interval', 'reconstruction_accuracy_interval'):
+    np.testing.assert_allclose(of_four[name], figures[name], atol=1e-6)
 
 
 @pytest.mark.parametrize('change, words', [

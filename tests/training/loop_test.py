@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lcode.errors import DivergedError
+from lcode.errors import DivergedError, InputError
 from lcode.training import loop
 from lcode.training.step import TrainState
 
@@ -30,3 +30,12 @@ def test_what_is_not_finite_names_its_likely_cause(losses, validation, words):
   assert len(go([1, 1, 1, 1], [2, 1]).history) == 2
   with pytest.raises(DivergedError, match=words):
     go(losses, validation)
+
+
+@pytest.mark.parametrize('name, value', [
+    ('epochs', -1), ('epochs', 1.5), ('steps_per_epoch', 0), ('steps_per_call', 0), ('max_steps', -1),
+    ('save_every_s', -1), ('save_every_s', float('nan'))])
+def test_a_schedule_that_makes_no_sense_is_a_sentence(name, value):
+  schedule = loop.Schedule(1, 2)._replace(**{name: value})
+  with pytest.raises(InputError, match=f'{name}={value}'):
+    loop.run(None, None, None, None, schedule)
