@@ -10,7 +10,7 @@ import numpy as np
 
 from lcode.data import epoch_order, plan_batches
 from lcode.errors import InputError
-from lcode.training import checkpoint, loop
+from lcode.training import loop
 from lcode.training.devices import many_steps, replicate, run_on, split_plan, steps_per_call
 from lcode.training.metrics import summarise
 from lcode.training.options import TrainingOptions
@@ -68,6 +68,7 @@ def schedule_of(options: TrainingOptions, epochs: int, steps_per_epoch: int, dev
 def as_store(store):
   """A `checkpoint.Store` of a directory, or what is one already; raises InputError for anything else."""
   if isinstance(store, (str, Path)):
+    from lcode.training import checkpoint  # Orbax takes a second to import
     return checkpoint.Store(Path(store))
   if store is not None and not all(hasattr(store, name) for name in ('save', 'restore', 'claim', 'describe_latest')):
     raise InputError(f'store={store!r} is no store: give a directory, or a checkpoint.Store.')

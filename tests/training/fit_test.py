@@ -30,15 +30,16 @@ def problem(rng):
   return variables, rng.normal(size=(600, 5)).astype('f4')
 
 
-def test_readmes_example_runs_as_it_stands(problem):
-  blocks = re.findall(r'```python\n(.*?)```', (Path(__file__).parents[2] / 'README.md').read_text(), re.DOTALL)
-  variables, x_train = problem
-  names = {'apply': apply, 'variables': variables, 'x_train': x_train, 'x': x_train[:8].reshape(4, 2, 5)}
-  exec(blocks[0], names)
-  assert names['answers'].shape == (4, 2, 3)
-  direct = apply(variables, names['x'])
-  np.testing.assert_allclose(names['answers'][:, 0], direct[:, 0], rtol=1e-4, atol=1e-5)  # arrived: passed on
-  assert np.isfinite(names['answers']).all()
+def test_readmes_example_runs_as_it_stands_and_prints_its_figure(capsys):
+  text = (Path(__file__).parents[2] / 'README.md').read_text()
+  example, said = re.search(r'```python\n(.*?)```.*?```\n(.*?)\n```', text, re.DOTALL).groups()
+  names = {}
+  exec(example, names)
+  printed = capsys.readouterr().out.strip()
+  figures, claimed = ([float(figure) for figure in re.findall(r'([\d.]+)%', line)] for line in (printed, said))
+  assert len(figures) == 2 and re.sub(r'[\d.]+', '', printed) == re.sub(r'[\d.]+', '', said)
+  np.testing.assert_allclose(figures, claimed, atol=2.5)  # percent of 180 predictions, on another machine
+  assert np.array_equal(names['rebuilt'][:, 0], names['answers'][:, 0])  # what arrived is passed on
 
 
 def test_a_code_over_a_regression_learns_and_leaves_the_callers_arrays(problem):
