@@ -1,9 +1,11 @@
 """What a group costs, counted by XLA from the compiled functions, relative to k inferences by F.
 
 A fused multiply-add counts as two FLOPs. Not counted are small decompositions (the subtraction and spline decoders'
-weights), which follow from the scenario alone and can be kept.
+weights), which follow from the pattern alone and can be kept, and the look at whether what arrived is finite.
 """
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -12,41 +14,76 @@ import jax.numpy as jnp
 import numpy as np
 
 from lcode.coding.scheme import Scheme
+from lcode.errors import InputError, whole
 
 
 def cost(fn: Callable, *args) -> dict[str, float]:
   """FLOPs and bytes accessed of the compiled function, by XLA's analysis."""
+  if not callable(fn):
+    raise InputError(f'fn={fn!r} is no function: give one that JAX can compile, and its arguments.')
   analysis = jax.jit(fn).lower(*args).compile().cost_analysis()
   return {'flops': analysis.get('flops', 0.0), 'bytes': analysis.get('bytes accessed', 0.0)}
 
 
-def group_costs(scheme: Scheme, params, model_state, base_variables, query_shape, num_outputs: int) -> dict[str, Any]:
+def group_costs(scheme: Scheme, params, model_state, base_variables, query_shape, num_outputs: int,
+                query_dtype: Any = np.float32) -> dict[str, Any]:
   """FLOPs and bytes of each part of a group's coded inference.
+
+  Args:
+    scheme: from `make_scheme`; params, model_state: of `scheme.init` or `fit`.
+    base_variables: F's variables.
+    query_shape: S, the shape of one query.
+    num_outputs: C, how many numbers F answers a query.
+    query_dtype: of the queries.
 
   Returns:
     `base_k_inferences`, `encode`, `parity_inference` (of a code that is not systematic: all n inferences), `decode`,
     each {'flops', 'bytes', 'relative'}, relative to k inferences by F in FLOPs.
+
+  Raises:
+    InputError: if query_shape is no shape, or F or what answers the parities does not answer num_outputs numbers.
   """
+  if not isinstance(scheme, Scheme):
+    raise InputError(f'scheme={scheme!r} is no Scheme: give what make_scheme returned.')
   k, n = scheme.code.k, scheme.code.n
-  x = jnp.zeros((k, *query_shape))
-  coded = jnp.zeros(jax.eval_shape(scheme.encode, params, x).shape)
+  x = jnp.zeros((k, *_shape(query_shape)), query_dtype)
+  coded = jax.eval_shape(scheme.encode, params, x)
+  coded = jnp.zeros(coded.shape, coded.dtype)
 
   def infer(params, model_state, base_variables, coded):
     return scheme.infer(params, model_state, base_variables, coded[None])[0]
 
-  width = jax.eval_shape(infer, params, model_state, base_variables, coded).shape[-1]
-  outputs, available = jnp.zeros((n, width)), np.arange(n) > 0
+  replies = jax.eval_shape(infer, params, model_state, base_variables, coded)
+  own = jax.eval_shape(scheme.base_apply, base_variables, x)
+  for found, wanted in ((own, whole('num_outputs', num_outputs)),
+                        (replies, num_outputs * (k if scheme.bundled else 1))):
+    if found.shape[-1] != wanted:
+      raise InputError(f'num_outputs={num_outputs} is not what is answered, {own.shape[-1]} numbers by F and '
+                       f'{replies.shape[-1]} to a parity: give C of F, and a parity model that answers as many.')
+  outputs, available = jnp.zeros((n, replies.shape[-1]), replies.dtype), np.arange(n) > 0
 
+  decode = functools.partial(scheme.decode, check_finite=False)
   parts = {'base_k_inferences': cost(scheme.base_apply, base_variables, x), 'encode': cost(scheme.encode, params, x),
            'parity_inference': cost(infer, params, model_state, base_variables, coded),
-           'decode': cost(scheme.decode, params, outputs, jnp.asarray(available))}
+           'decode': cost(decode, params, outputs, jnp.asarray(available))}
   for part in parts.values():
     part['relative'] = part['flops'] / max(parts['base_k_inferences']['flops'], 1.0)
   return parts
 
 
+def _shape(query_shape) -> tuple[int, ...]:
+  try:
+    shape = tuple(map(operator.index, query_shape))
+  except TypeError:
+    shape = (0,)
+  if any(side < 1 for side in shape):
+    raise InputError(f'query_shape={query_shape!r} is not allowed: give the shape of one query, whole numbers of at '
+                     'least 1, as in (28, 28, 1).')
+  return shape
+
+
 def extra_work(scheme: Scheme, parts: dict[str, Any]) -> dict[str, float]:
-  """`frontend_work` and `worker_work`: what a code adds, relative to k inferences by F."""
+  """`frontend_work` and `worker_work`: what a code adds, relative to k inferences by F; parts as of `group_costs`."""
   parity = parts['parity_inference']['relative'] - (0.0 if scheme.systematic else 1.0)
   frontend = parts['encode']['relative'] + parts['decode']['relative']
   if scheme.at_frontend:
