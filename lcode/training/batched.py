@@ -16,16 +16,16 @@ EVALUATION_BATCH = 256  # groups a batch, about; their patterns are decoded in p
 
 
 def apply_in_batches(apply: Callable, variables, images, preprocess: Callable, batch_size: int = 500) -> np.ndarray:
-  """F over many queries: f32[N, C], a batch at a time (the last one padded, so that one shape is compiled).
+  """F over many queries: f32[N, *O], a batch at a time (the last one padded, so that one shape is compiled).
 
   Raises:
-    InputError: if there are no queries, `batch_size` is less than 1, or F does not answer each query with a row.
+    InputError: if there are no queries, `batch_size` is less than 1, or F does not answer each query.
   """
   def one(images):
     outputs = np.asarray(_apply(apply, preprocess, variables, images))
-    if outputs.ndim != 2 or len(outputs) != len(images):
+    if outputs.ndim < 2 or len(outputs) != len(images):
       raise InputError(f'F answers {len(images)} queries with an array {list(outputs.shape)}: it has to return '
-                       f'[{len(images)}, C], a row for each query.')
+                       f'[{len(images)}, ...], at least one number in a row for each query.')
     return outputs
 
   return in_batches(one, batch_size, images)

@@ -155,6 +155,8 @@ def split_plan(plan: Plan, devices: Sequence):
 
 
 def _sharding(devices, spec):
+  if not len(devices):
+    raise InputError('devices=[] is not allowed: give at least one, as choose_devices returns them.')
   if len(devices) == 1:
     return jax.sharding.SingleDeviceSharding(devices[0])
   return NamedSharding(Mesh(np.asarray(devices), (AXIS,)), spec)

@@ -1,13 +1,14 @@
 """A code on a test split: every scenario over the same consecutive groups, every position and number missing apart."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from lcode.coding.code import every_pattern, MAX_PATTERNS, num_patterns, sampled_patterns
-from lcode.coding.scheme import make_codec, Scheme, stack_units
+from lcode.coding.scheme import Scheme, stack_units
 from lcode.data import Arrays
 from lcode.errors import InputError, whole
 from lcode.training import metrics
@@ -159,8 +160,7 @@ def evaluate_byzantine(scheme: Scheme, params, model_state, base_variables, test
   if not 0 <= scale < np.inf:
     raise InputError(f'scale={scale} is not allowed: it must be a finite number of at least 0.')
   groups = len(test) // code.k
-  codec = make_codec(scheme, params, model_state)
-  outputs, labels = _all_outputs(scheme, codec, base_variables, test, preprocess)
+  outputs, labels = _all_outputs(scheme, params, model_state, base_variables, test, preprocess)
   rng = np.random.default_rng(seed)
   chosen = np.argsort(rng.random((groups, code.n)), axis=1)[:, :num_byzantine]
   wrong = np.zeros((groups, code.n, 1), bool)
@@ -168,9 +168,11 @@ def evaluate_byzantine(scheme: Scheme, params, model_state, base_variables, test
   noise = np.zeros(outputs.shape, np.float32)
   np.put_along_axis(noise, chosen[..., None], rng.normal(size=(groups, num_byzantine, outputs.shape[-1])), axis=1)
 
+  decode = jax.jit(lambda params, outputs: jax.vmap(scheme.decode, (None, 0, None))(
+      params, outputs, np.ones(code.n, bool)))
+
   def right(instead):
-    answers = in_batches(lambda outputs: codec.decode(outputs, np.ones(code.n, bool)), BYZANTINE_GROUPS,
-                         np.where(wrong, instead, outputs))
+    answers = in_batches(functools.partial(decode, params), BYZANTINE_GROUPS, np.where(wrong, instead, outputs))
     return float(((answers.argmax(-1) == labels) & ~np.isnan(answers).any(-1)).mean())
 
   by_kind = {kind: right(instead) for kind, instead in wrong_answers(outputs, noise, scale).items()}
@@ -198,16 +200,19 @@ def wrong_answers(outputs: np.ndarray, noise: np.ndarray, scale: float) -> dict[
           'swapped': np.roll(outputs, 1, axis=0 if len(outputs) > 1 else 1), 'constant': size * first.astype('f4')}
 
 
-def _all_outputs(scheme, codec, base_variables, test, preprocess):
+def _all_outputs(scheme, params, model_state, base_variables, test, preprocess):
   """(f32[g, n, W], int[g, k]): what all units answer, and the labels (F's classes where there are none)."""
   k = scheme.code.k
   images = test.images[:len(test) // k * k]
 
-  def infer(groups):
-    x = preprocess(jnp.asarray(groups.reshape(-1, *images.shape[1:])))
-    return codec.infer(base_variables, codec.encode(x.reshape(-1, k, *x.shape[1:])))
+  @jax.jit
+  def infer(params, base_variables, groups):
+    x = preprocess(groups.reshape(-1, *images.shape[1:]))
+    coded = jax.vmap(scheme.encode, (None, 0))(params, x.reshape(-1, k, *x.shape[1:]))
+    return scheme.infer(params, model_state, base_variables, coded)[0]
 
-  outputs = in_batches(infer, BYZANTINE_GROUPS, images.reshape(-1, k, *images.shape[1:]))
+  outputs = in_batches(functools.partial(infer, params, base_variables), BYZANTINE_GROUPS,
+                       images.reshape(-1, k, *images.shape[1:]))
   labels = test.labels
   if scheme.systematic or labels is None:
     own = apply_in_batches(scheme.base_apply, base_variables, images, preprocess)

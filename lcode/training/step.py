@@ -93,7 +93,7 @@ def make_code_objective(scheme: Scheme, loss_fn: Callable, available, axis_name:
                                         axis_name, key)
     if scheme.systematic:
       outputs = stack_units(batch.base_outputs, outputs)
-    judge = functools.partial(_judge, scheme, loss_fn, params, outputs, batch)
+    judge = functools.partial(_judge, scheme, loss_fn, params, outputs, batch, not train)
     at_once = len(patterns) if train else max(DECODED_AT_ONCE // math.prod(outputs.shape), 1)
     in_parts = judge if at_once >= len(patterns) else functools.partial(_in_chunks, judge, at_once)
     loss_sum, weight, counts, tallies = in_parts(patterns, None if sets is None else jnp.asarray(sets, bool))
@@ -103,9 +103,13 @@ def make_code_objective(scheme: Scheme, loss_fn: Callable, available, axis_name:
   return objective
 
 
-def _judge(scheme, loss_fn, params, outputs, batch, patterns, sets):
-  """(loss_sum, weight, counts, tallies of the sets) of outputs f32[g, n, W] decoded in all patterns bool[s, n]."""
-  decode = jax.vmap(jax.vmap(scheme.decode, (None, None, 0)), (None, 0, None))
+def _judge(scheme, loss_fn, params, outputs, batch, check_finite, patterns, sets):
+  """(loss_sum, weight, counts, tallies of the sets) of outputs f32[g, n, W] decoded in all patterns bool[s, n].
+
+  In training nothing is kept from the loss for not being finite: it is to be seen there.
+  """
+  decode = functools.partial(scheme.decode, check_finite=check_finite)
+  decode = jax.vmap(jax.vmap(decode, (None, None, 0)), (None, 0, None))
   reconstructed = decode(params, outputs, patterns)  # [g, s, k, C]
   unit_loss = loss_fn(reconstructed, jnp.broadcast_to(batch.base_outputs[:, None], reconstructed.shape),
                       jnp.broadcast_to(batch.labels[:, None], reconstructed.shape[:-1]))

@@ -8,7 +8,7 @@ import pytest
 from lcode.coding import costs
 from lcode.coding.code import Code, every_pattern
 from lcode.coding.coders.berrut import ApproxIFERDecoder
-from lcode.coding.parity_model import default_answer, from_module
+from lcode.coding.parity_model import default_answer, from_module, students
 from lcode.coding.scheme import make_scheme
 from lcode.data import Arrays
 from lcode.errors import InputError
@@ -168,9 +168,10 @@ def test_each_kind_of_wrong_answer_by_hand(problem, monkeypatch):
     assert by_kind[kind] == pytest.approx((np.asarray(answers).argmax(-1) == labels).mean(), abs=1e-6), kind
 
 
-def test_one_chunk_or_many_have_the_same_figures_with_wrong_answers(problem, monkeypatch):
+@pytest.mark.parametrize('parts', [('approxifer', 'approxifer', None), ('bundle', 'bundle', students(MLP(C, (3,))))])
+def test_one_chunk_or_many_have_the_same_figures_with_wrong_answers(parts, problem, monkeypatch):
   variables, test = problem
-  scheme = make_scheme(Code(2, 2), apply, 'approxifer', 'approxifer')
+  scheme = make_scheme(Code(2, 2), apply, *parts)
   params, _ = scheme.init(jax.random.key(0), jnp.zeros((2, D)), C)
   figures = []
   for groups in (1000, 13):
@@ -219,7 +220,7 @@ def test_intervals_are_those_of_groups_by_hand(problem):
     ({'scenarios': np.ones((2, 3))}, 'bool'), ({'scenarios': np.ones((0, 3), bool)}, 'at least one'),
     ({'base_outputs': np.ones((120, C), 'f4')}, r'base_outputs \[120, 4\] for 121 queries'),
     ({'labels': np.zeros(120, int)}, r'labels \[120\] for 121 queries'),
-    ({'images': np.ones((1, D))}, 'no group of k=2'),
+    ({'images': np.ones((1, D))}, 'no group of k=2'), ({'devices': []}, r'devices=\[\]'),
     ({'num_byzantine': 4}, 'more than the n=3'), ({'num_byzantine': -1}, 'num_byzantine=-1'),
     ({'num_byzantine': 1, 'scale': np.inf}, 'scale=inf'), ({'num_byzantine': 1, 'labels': np.zeros(3)}, 'labels')])
 def test_what_does_not_go_with_the_split_is_a_sentence(change, words, problem):
@@ -237,7 +238,7 @@ def test_what_does_not_go_with_the_split_is_a_sentence(change, words, problem):
 def test_what_is_applied_in_batches_is_checked(problem):
   variables, test = problem
   for fn, images, size, words in ((apply, test.images[:0], 5, 'no queries'), (apply, test.images, 0, 'batch_size=0'),
-                                  (lambda v, x: x[:, 0], test.images, 50, r'\[50, C\]')):
+                                  (lambda v, x: x[:, 0], test.images, 50, r'\[50, ...\]')):
     with pytest.raises(InputError, match=words):
       apply_in_batches(fn, variables, images, jnp.asarray, size)
   with pytest.raises(InputError, match=r'\[3, 2\] rows'):
@@ -245,7 +246,7 @@ def test_what_is_applied_in_batches_is_checked(problem):
 
 
 def test_costs_are_those_of_the_dense_layers_by_hand():
-  """2 FLOPs a multiply-add; biases and ReLU make the rest, under a tenth here."""
+  """2 FLOPs a multiply-add; biases, ReLU and the look for what is not finite make the rest, under a fifth here."""
   model = MLP(C, (64, 64))
   x = jnp.zeros((1, 100))
   base = model.init(jax.random.key(0), x)
@@ -256,7 +257,7 @@ def test_costs_are_those_of_the_dense_layers_by_hand():
   expected = {'base_k_inferences': 2 * multiply_adds, 'parity_inference': multiply_adds,
               'encode': 200 * 200 + 200 * 100, 'decode': 12 * 12 + 12 * 8 + 8 * 8}
   for name, count in expected.items():
-    assert 2 * count <= parts[name]['flops'] <= 2.3 * count, name
+    assert 2 * count <= parts[name]['flops'] <= 2.4 * count, name
   work = costs.extra_work(scheme, parts)
   assert work['worker_work'] == pytest.approx(0.5, rel=0.01)
   frontend = (expected['encode'] + expected['decode']) / expected['base_k_inferences']
