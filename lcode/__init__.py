@@ -13,7 +13,7 @@ _NAMES = {
     'stack_units': 'coding.scheme', 'make_codec': 'coding.scheme', 'Codec': 'coding.scheme',
     'ParityModel': 'coding.parity_model', 'students': 'coding.parity_model',
     'from_module': 'coding.parity_model', 'group_costs': 'coding.costs', 'evaluate': 'training.evaluate',
-    'register_model': 'models',
+    'register_encoder': 'coding.coders', 'register_decoder': 'coding.coders', 'register_model': 'models',
     'fit': 'training.fit', 'Fitted': 'training.fit', 'TrainingOptions': 'training.options',
     'default_scheme': 'training.defaults',
     'make_code_objective': 'training.step', 'make_train_step': 'training.step', 'TrainState': 'training.step',

@@ -39,7 +39,8 @@ def register(table: dict, kind: str, name: str, value: Any) -> None:
     InputError: if the name is no identifier (dashes are allowed), or is taken by something else.
   """
   if not isinstance(name, str) or not name.replace('-', '_').isidentifier():
-    raise InputError(f'{name!r} is no name for a {kind}: use letters, digits, dashes and underscores, as in my-{kind}.')
+    raise InputError(f'the {kind} name {name!r} is not allowed: use letters, digits, dashes and underscores, as in '
+                     'my-own.')
   if table.get(name, value) != value:
     raise InputError(f'the {kind} {name!r} is there already: choose another name.')
   table[name] = value
