@@ -157,7 +157,7 @@ def test_a_model_of_ones_own_is_registered_with_what_is_true_of_it(monkeypatch):
   for name in ('no-module', 'no-train'):
     with pytest.raises(InputError, match=f"base model '{name}' was registered with .*train=False"):
       models.make_model(name, (3,), 5)
-  for name, other, words in (('own', lambda *_: None, 'there already'), ('a b', make, 'no name for a model'),
+  for name, other, words in (('own', lambda *_: None, 'there already'), ('a b', make, 'the model name'),
                              ('other', 'mlp', "make='mlp' is no function")):
     with pytest.raises(InputError, match=words):
       models.register_model(name, other)
