@@ -246,7 +246,7 @@ def test_what_is_applied_in_batches_is_checked(problem):
 
 
 def test_costs_are_those_of_the_dense_layers_by_hand():
-  """2 FLOPs a multiply-add; biases, ReLU and the look for what is not finite make the rest, under a fifth here."""
+  """2 FLOPs a multiply-add; biases and ReLU make the rest, under a tenth here."""
   model = MLP(C, (64, 64))
   x = jnp.zeros((1, 100))
   base = model.init(jax.random.key(0), x)
@@ -257,7 +257,7 @@ def test_costs_are_those_of_the_dense_layers_by_hand():
   expected = {'base_k_inferences': 2 * multiply_adds, 'parity_inference': multiply_adds,
               'encode': 200 * 200 + 200 * 100, 'decode': 12 * 12 + 12 * 8 + 8 * 8}
   for name, count in expected.items():
-    assert 2 * count <= parts[name]['flops'] <= 2.4 * count, name
+    assert 2 * count <= parts[name]['flops'] <= 2.3 * count, name
   work = costs.extra_work(scheme, parts)
   assert work['worker_work'] == pytest.approx(0.5, rel=0.01)
   frontend = (expected['encode'] + expected['decode']) / expected['base_k_inferences']
