@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from lcode.coding.checks import shown
 from lcode.errors import InputError
 
 
@@ -26,9 +27,9 @@ def output_shape_of(base_apply: Callable, base_variables, queries) -> tuple[int,
     InputError: if F answers anything but one array of floating-point numbers, an answer for each query.
   """
   if not callable(base_apply):
-    raise InputError(f'base_apply={base_apply!r} is no function: give F as (variables, queries) -> answers.')
+    raise InputError(f'base_apply={shown(base_apply)} is no function: give F as (variables, queries) -> answers.')
   if not getattr(queries, 'shape', ()):
-    raise InputError(f'queries={queries!r} are no queries: give an array [b, ...] of b of them.')
+    raise InputError(f'queries={shown(queries)} are no queries: give an array [b, ...] of b of them.')
   queries = jax.ShapeDtypeStruct(queries.shape, queries.dtype)
   answers = jax.eval_shape(base_apply, base_variables, queries)
   return tuple(checked_answers(answers, queries.shape[0], 'base_apply').shape[1:])

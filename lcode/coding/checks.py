@@ -8,6 +8,12 @@ from lcode.coding.code import Code
 from lcode.errors import InputError
 
 
+def shown(value) -> str:
+  """A value in a sentence: its repr on one line, or what kind of thing it is where that is long."""
+  text = ' '.join(repr(value).split())
+  return text if len(text) <= 60 else f'a {type(value).__name__}'
+
+
 def wide(x):
   """x as float32, or as it is where it is wider: sums of lower precision would not be undone."""
   return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lcode.coding.checks import shown
 from lcode.coding.scheme import Scheme
 from lcode.errors import InputError, whole
 
@@ -20,7 +21,7 @@ from lcode.errors import InputError, whole
 def cost(fn: Callable, *args) -> dict[str, float]:
   """FLOPs and bytes accessed of the compiled function, by XLA's analysis."""
   if not callable(fn):
-    raise InputError(f'fn={fn!r} is no function: give one that JAX can compile, and its arguments.')
+    raise InputError(f'fn={shown(fn)} is no function: give one that JAX can compile, and its arguments.')
   analysis = jax.jit(fn).lower(*args).compile().cost_analysis()
   return {'flops': analysis.get('flops', 0.0), 'bytes': analysis.get('bytes accessed', 0.0)}
 
@@ -44,7 +45,7 @@ def group_costs(scheme: Scheme, params, model_state, base_variables, query_shape
     InputError: if query_shape is no shape, or F or what answers the parities does not answer num_outputs numbers.
   """
   if not isinstance(scheme, Scheme):
-    raise InputError(f'scheme={scheme!r} is no Scheme: give what make_scheme returned.')
+    raise InputError(f'scheme={shown(scheme)} is no Scheme: give what make_scheme returned.')
   k, n = scheme.code.k, scheme.code.n
   x = jnp.zeros((k, *_shape(query_shape)), query_dtype)
   coded = jax.eval_shape(scheme.encode, params, x)
@@ -77,8 +78,8 @@ def _shape(query_shape) -> tuple[int, ...]:
   except TypeError:
     shape = (0,)
   if any(side < 1 for side in shape):
-    raise InputError(f'query_shape={query_shape!r} is not allowed: give the shape of one query, whole numbers of at '
-                     'least 1, as in (28, 28, 1).')
+    raise InputError(f'query_shape={shown(query_shape)} is not allowed: give the shape of one query, whole numbers of '
+                     'at least 1, as in (28, 28, 1).')
   return shape
 
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from lcode.coding.base import checked_answers
+from lcode.coding.checks import shown
 from lcode.errors import InputError
 
 
@@ -66,11 +67,11 @@ def from_module(module: nn.Module, start_from_base: bool = False, start: Callabl
     InputError: if `module` is no Flax module, `start` no function, or both ways to start are asked for.
   """
   if not isinstance(module, nn.Module):
-    raise InputError(f'module={module!r} is no Flax module: give an instance of a flax.linen.Module, as in '
+    raise InputError(f'module={shown(module)} is no Flax module: give an instance of a flax.linen.Module, as in '
                      'from_module(MyModel()).')
   if start is not None and (start_from_base or not callable(start)):
-    raise InputError(f'start={start!r} with start_from_base={start_from_base} is not allowed: give one of the two, '
-                     'start being a function (base_variables, fresh variables) -> variables.')
+    raise InputError(f'start={shown(start)} with start_from_base={start_from_base} is not allowed: give one of the '
+                     'two, start being a function (base_variables, fresh variables) -> variables.')
   takes_train = 'train' in inspect.signature(type(module).__call__).parameters
 
   def init(key, x, num_outputs, base_variables):

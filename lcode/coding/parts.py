@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 
 from lcode.coding import coders
+from lcode.coding.checks import shown
 from lcode.coding.parity_model import ParityModel
 from lcode.errors import InputError
 
@@ -18,8 +19,8 @@ def check_parity_model(model: Any) -> None:
     raise InputError(f'parity_model={type(model).__name__} is a bare Flax module: wrap it, as in '
                      'lcode.coding.parity_model.from_module(module).')
   if not isinstance(model, ParityModel):
-    raise InputError(f'parity_model={model!r} is no ParityModel: make one by from_module, students or default_answer '
-                     'of lcode.coding.parity_model, or leave it out for F itself.')
+    raise InputError(f'parity_model={shown(model)} is no ParityModel: make one by from_module, students or '
+                     'default_answer of lcode.coding.parity_model, or leave it out for F itself.')
 
 
 def check_together(encoder, decoder, model: ParityModel) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from lcode.coding import coders
 from lcode.coding.base import Flat
 from lcode.coding.checks import (available_of_groups, check_units, checked_outputs, checked_queries, kind,
-                                 wide)
+                                 shown, wide)
 from lcode.coding.code import check_code, Code
 from lcode.coding.parity_model import apply_all, base_itself, init_all, ParityModel
 from lcode.coding.parts import check_parity_model, check_together
@@ -124,7 +124,7 @@ def make_scheme(code: Code, base_apply: Callable, encoder: Any = 'mlp', decoder:
   """
   check_code(code)
   if not callable(base_apply):
-    raise InputError(f'base_apply={base_apply!r} is no function: give F as (variables, queries) -> answers.')
+    raise InputError(f'base_apply={shown(base_apply)} is no function: give F as (variables, queries) -> answers.')
   encoder, decoder = coders.build('encoder', encoder, code), coders.build('decoder', decoder, code)
   model = base_itself(base_apply) if parity_model is None else parity_model
   check_parity_model(model)
@@ -197,7 +197,7 @@ class Codec(NamedTuple):
 def make_codec(scheme: Scheme, params, model_state=None) -> Codec:
   """The jitted functions of a scheme with these parameters (which stay arguments of what is compiled)."""
   if not isinstance(scheme, Scheme):
-    raise InputError(f'scheme={scheme!r} is no Scheme: give what make_scheme returned.')
+    raise InputError(f'scheme={shown(scheme)} is no Scheme: give what make_scheme returned.')
   if not isinstance(params, Mapping) or set(params) != set(PARTS):
     raise InputError(f'params must be a dictionary of the parameters of {", ".join(PARTS)}: give those of scheme.init '
                      'or of fit.')

@@ -100,6 +100,12 @@ class TestContract:
         lambda o, a: (lambda y: (jnp.sum(y ** 2), y))(scheme.decode(params, o, a)), has_aux=True)))
     (_, found), grads = decode(np.broadcast_to(outputs, (len(scenarios), *outputs.shape)), scenarios)
     (_, spoiled), _ = decode(np.where(scenarios[..., None], outputs, np.nan), scenarios)
+    for value in (np.nan, np.inf):  # one such number of a unit that is said to be there
+      broken = np.broadcast_to(outputs, (len(scenarios), *outputs.shape)).copy()
+      broken[..., -1] = np.where(scenarios, broken[..., -1], value)
+      (_, without), slopes = decode(broken, np.ones_like(scenarios))
+      np.testing.assert_array_equal(without, found)
+      np.testing.assert_array_equal(slopes, grads)
     assert np.isfinite(found).all() and np.isfinite(grads).all()
     np.testing.assert_array_equal(spoiled, found)
     np.testing.assert_array_equal(np.asarray(grads)[~scenarios], 0)

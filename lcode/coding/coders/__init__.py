@@ -24,6 +24,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from lcode.coding.checks import shown
 from lcode.coding.code import Code
 from lcode.coding.coders.berrut import ApproxIFERDecoder, ApproxIFEREncoder, BerrutDecoder, BerrutEncoder
 from lcode.coding.coders.bundle import BundleDecoder, BundleEncoder
@@ -79,8 +80,8 @@ def build(kind: str, part: Any, code: Code) -> nn.Module:
   if callable(built) and not isinstance(built, nn.Module):
     built = _made(kind, built, code)
   if not isinstance(built, nn.Module):
-    raise InputError(f'{kind}={part!r} is not allowed: give one of the names {", ".join(sorted(table))}, or a Flax '
-                     'module of your own.')
+    raise InputError(f'{kind}={shown(part)} is not allowed: give one of {", ".join(sorted(table))}, or a Flax module '
+                     'of your own.')
   if getattr(built, 'code', code) != code:
     raise InputError(f'the {kind} {type(built).__name__} is of a ({built.code.k}, {built.code.r}) code and cannot be '
                      f'part of a ({code.k}, {code.r}) one: build it from the same Code.')
@@ -89,7 +90,7 @@ def build(kind: str, part: Any, code: Code) -> nn.Module:
 
 def _register(kind, name, module_class):
   if not callable(module_class) or isinstance(module_class, nn.Module):
-    raise InputError(f'module_class={module_class!r} does not make a {kind}: give a class that is built from a Code.')
+    raise InputError(f'module_class={shown(module_class)} makes no {kind}: give a class that is built from a Code.')
   _made(kind, module_class, Code(2, 2), any_code=False)
   register(TABLES[kind], kind, name, module_class)
 
@@ -107,6 +108,5 @@ def _made(kind, module_class, code, any_code=True):
     raise InputError(f'the {kind} {name} cannot be built from a Code alone ({error}): let it have no other argument '
                      'without a default, or pass make_scheme a module that is built already.') from error
   if not isinstance(made, nn.Module):
-    raise InputError(f'the {kind} {name} makes a {type(made).__name__} of a Code, which is no Flax module: let it make '
-                     'one.')
+    raise InputError(f'the {kind} {name} makes {shown(made)} of a Code, which is no Flax module: let it make one.')
   return made
