@@ -8,6 +8,7 @@ import os
 
 os.environ.setdefault('NPROC', '16')
 os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')  # in the processes that tests start, too
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
@@ -40,7 +41,6 @@ def cache(tmp_path_factory):
 def _compiled_programs(cache):
   """Tests compile the same programs again and again; each is compiled once a session."""
   jax.config.update('jax_compilation_cache_dir', str(cache / 'jax'))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 
 
 @pytest.fixture(autouse=True)

@@ -73,7 +73,8 @@ def test_crop_and_flip_is_a_window_of_the_padded_image(rng):
   assert 0.45 < np.mean([flipped for _, _, flipped in found]) < 0.55
 
 
-def test_decoded_arrays_are_cached_and_a_damaged_cache_is_read_again(cache):
+def test_decoded_arrays_are_cached_and_a_damaged_cache_is_read_again(tmp_path, monkeypatch):
+  monkeypatch.setenv('LCODE_CACHE', str(tmp_path))
   calls = []
 
   def read():
@@ -83,7 +84,7 @@ def test_decoded_arrays_are_cached_and_a_damaged_cache_is_read_again(cache):
   for _ in range(2):
     np.testing.assert_array_equal(datasets._cached('t-1', read)['x'], read_value())
   assert len(calls) == 1
-  path = cache / 'data' / 't-1.npz'
+  path = tmp_path / 'data' / 't-1.npz'
   content = bytearray(path.read_bytes())
   content[600] ^= 1
   path.write_bytes(content)

@@ -128,7 +128,7 @@ def final_arrays(workdir):
 
 @pytest.mark.parametrize('kills', [2])
 def test_killed_at_any_moment_a_run_ends_bit_for_bit_as_if_never_stopped(base_dir, tmp_path, cache, kills):
-  environment = {**os.environ, 'LCODE_CACHE': str(cache), 'XLA_FLAGS': ''}
+  environment = {**os.environ, 'LCODE_CACHE': str(cache)}
   ends = []
   for name in ('whole', 'killed'):
     workdir = tmp_path / name
