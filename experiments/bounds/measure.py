@@ -5,15 +5,14 @@ import time
 from pathlib import Path
 
 from lcode import data
-from lcode.coding.costs import extra_work, group_costs
 from lcode.coding.scheme import Scheme
 from lcode.errors import InputError
 from lcode.models import is_convolutional
 from lcode.runs import records
-from lcode.runs.base_model import Base, count_parameters, kept_base, obtain
+from lcode.runs.base_model import Base, kept_base, obtain
+from lcode.runs.code_run import judged
 from lcode.runs.configs import CodeConfig, RunOptions
 from lcode.training.devices import choose_devices
-from lcode.training.evaluate import evaluate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,18 +41,13 @@ def load_base(directory: str, options: RunOptions) -> Base:
 
 
 def measure(scheme: Scheme, params, base: Base, config: dict, options: RunOptions, began: float) -> Measured:
-  """Evaluates a bound on the test split, every scenario, and counts its work.
+  """Evaluates a bound on the test split, every erasure pattern, and counts its work.
 
   Args:
-    config: goes into the record as it is; must have `loss`, `seed`, and what `common.show` wants.
+    config: goes into the record as it is; must have `loss`, `seed`, and what `common.show` needs.
     began: the time.monotonic() from which the record's seconds count.
   """
   devices = choose_devices(options.devices, is_convolutional(base.name))
-  figures = evaluate(scheme, params, {}, base.variables, base.dataset.test, loss=config['loss'], devices=devices,
-                     preprocess=base.preprocess, base_outputs=base.outputs['test'])
-  costs = group_costs(scheme, params, {}, base.variables, base.query_shape, base.num_outputs)
-  record = {'config': config, 'seed': config['seed']} | figures | {
-      'base_parameters': count_parameters(base.variables)} | {
-      f'{part}_parameters': count_parameters(params[part]) for part in params} | extra_work(scheme, costs) | {
-      'costs': costs, 'base_sha256': base.sha256, 'seconds': time.monotonic() - began}
+  record = {'config': config, 'seed': config['seed']}
+  record |= judged(scheme, params, {}, base, config['loss'], devices) | {'seconds': time.monotonic() - began}
   return Measured(scheme, params, base, record | records.environment(devices))

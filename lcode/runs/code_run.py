@@ -167,20 +167,25 @@ def _fit(run: _Run, base: Base, options: RunOptions) -> Fitted:
 
 def _evaluated(run: _Run, base: Base, params, model_state, timing: dict) -> Trained:
   """Evaluates on the test split and appends the record."""
-  config, scheme, test = run.config, run.scheme, run.dataset.test
-  figures = evaluate(scheme, params, model_state, base.variables, test, preprocess=base.preprocess, loss=config.loss,
-                     devices=run.devices, base_outputs=base.outputs['test'], scenarios=_spare(config))
+  config, scheme = run.config, run.scheme
+  record = {'kind': 'code', 'config': dataclasses.asdict(config), 'seed': config.seed}
+  record |= judged(scheme, params, model_state, base, config.loss, run.devices, _spare(config))
   if config.num_byzantine:
-    figures |= evaluate_byzantine(scheme, params, model_state, base.variables, test, preprocess=base.preprocess,
-                                  num_byzantine=config.num_byzantine)
-  costs = group_costs(scheme, params, model_state, base.variables, base.query_shape, base.num_outputs)
-  record = {'kind': 'code', 'config': dataclasses.asdict(config), 'seed': config.seed} | figures
-  record |= {'base_parameters': count_parameters(base.variables)}
-  record |= {f'{part}_parameters': count_parameters(params[part]) for part in params}
-  record |= extra_work(scheme, costs) | {'costs': costs, 'base_sha256': base.sha256}
+    record |= evaluate_byzantine(scheme, params, model_state, base.variables, base.dataset.test,
+                                 preprocess=base.preprocess, num_byzantine=config.num_byzantine)
   record |= timing | records.environment(run.devices)
   records.append(run.path, record)
   return Trained(config, scheme, params, model_state, base, record)
+
+
+def judged(scheme: Scheme, params, model_state, base: Base, loss: str, devices, scenarios=None) -> dict[str, Any]:
+  """What a record says of a code: its test figures (`evaluate`), parameters, work and costs; `base` has its data."""
+  figures = evaluate(scheme, params, model_state, base.variables, base.dataset.test, preprocess=base.preprocess,
+                     loss=loss, devices=devices, base_outputs=base.outputs['test'], scenarios=scenarios)
+  costs = group_costs(scheme, params, model_state, base.variables, base.query_shape, base.num_outputs)
+  figures |= {'base_parameters': count_parameters(base.variables)}
+  figures |= {f'{part}_parameters': count_parameters(params[part]) for part in params}
+  return figures | extra_work(scheme, costs) | {'costs': costs, 'base_sha256': base.sha256}
 
 
 def _config_in(path: Path) -> CodeConfig:
