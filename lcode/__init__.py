@@ -14,6 +14,7 @@ _NAMES = {
     'ParityModel': 'coding.parity_model', 'students': 'coding.parity_model',
     'from_module': 'coding.parity_model', 'group_costs': 'coding.costs', 'evaluate': 'training.evaluate',
     'register_encoder': 'coding.coders', 'register_decoder': 'coding.coders', 'register_model': 'models',
+    'register_dataset': 'data', 'Spec': 'data',
     'fit': 'training.fit', 'Fitted': 'training.fit', 'TrainingOptions': 'training.options',
     'default_scheme': 'training.defaults',
     'make_code_objective': 'training.step', 'make_train_step': 'training.step', 'TrainState': 'training.step',

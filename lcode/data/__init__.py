@@ -1,7 +1,8 @@
 """Data: arrays and their grouping into batches, and data sets by name."""
 
 from lcode.data.arrays import Arrays, Plan, Spec, crop_and_flip, epoch_order, make_normalise, plan_batches
-from lcode.data.datasets import SPECS, Dataset, cache_dir, cache_is_writable, export, load
+from lcode.data.datasets import (SPECS, Dataset, cache_dir, cache_is_writable, export, load,
+                                 register_dataset)
 
 __all__ = ['Arrays', 'Dataset', 'Plan', 'SPECS', 'Spec', 'cache_dir', 'cache_is_writable', 'crop_and_flip',
-           'epoch_order', 'export', 'load', 'make_normalise', 'plan_batches']
+           'epoch_order', 'export', 'load', 'make_normalise', 'plan_batches', 'register_dataset']

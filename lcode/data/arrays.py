@@ -68,7 +68,7 @@ def plan_batches(order: np.ndarray, k: int, batch_size: int, drop_last: bool = F
     raise InputError(f'k={k} is larger than the split of {len(order)} examples: choose a smaller k.')
   steps = groups // batch_size if drop_last else -(-groups // batch_size)
   if steps == 0:
-    raise InputError(f'a batch of {batch_size} is larger than the {groups} there are: choose a smaller --batch_size.')
+    raise InputError(f'a batch of {batch_size} is larger than the {groups} there are: choose a smaller batch_size.')
   indices = np.zeros((steps * batch_size, k), np.int32)
   used = min(groups, len(indices))
   indices[:used] = order[:used * k].reshape(used, k)

@@ -1,4 +1,4 @@
-"""Data sets by name: digits, TFDS directories or exported arrays, decoded once and cached."""
+"""Data sets by name: digits, TFDS directories, exported arrays, or a user's own; decoded once and cached."""
 
 import dataclasses
 import os
@@ -12,15 +12,16 @@ import numpy as np
 
 from lcode.data.arrays import Arrays, Spec
 from lcode.data.digest import sha256
-from lcode.errors import InputError, one_of
+from lcode.errors import InputError, one_of, register, whole
 
-
+ARRAYS = 'test_images', 'test_labels', 'train_images', 'train_labels'
 SPECS = {
     'digits': Spec(137, (8, 8, 1), 10, scale=16.0),
     'mnist': Spec(5000, (28, 28, 1), 10),
     'fashion_mnist': Spec(5000, (28, 28, 1), 10),
     'cifar10': Spec(5000, (32, 32, 3), 10, mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010), augment=True),
 }
+_REGISTERED: dict[str, Callable] = {}  # how to load the data sets that users have added
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +41,32 @@ class Dataset:
     return self.train.images.shape[1:]
 
 
+def register_dataset(name: str, load: Callable, spec: Spec) -> None:
+  """Makes a data set known by name, to configs and experiments.
+
+  Args:
+    name: letters, digits, dashes and underscores.
+    load: (data_dir or None) -> a dictionary of `train_images` and `test_images` [N, *S], of any dtype that `spec`'s
+      scale, mean and std turn into queries; `train_labels` and `test_labels` int[N], from 0.
+    spec: how many of the training images to hold out for validation (the last ones), how to normalise. Its shape and
+      number of classes may be left for the data to say.
+
+  Raises:
+    InputError: if the name is none or is taken, `load` cannot be called, or `spec` is no `Spec`.
+  """
+  if not callable(load):
+    raise InputError(f'load={load!r} is no function: give (data_dir) -> a dictionary of {", ".join(ARRAYS)}.')
+  if not isinstance(spec, Spec):
+    raise InputError(f'spec={spec!r} is no Spec: give one, as in lcode.data.Spec(validation=1000).')
+  whole('validation', spec.validation)
+  if name in SPECS and name not in _REGISTERED:
+    raise InputError(f'the data set {name!r} is there already: choose another name.')
+  register(_REGISTERED, 'data set', name, load)
+  register(SPECS, 'data set', name, spec)
+
+
 def load(name: str, data_dir: str | None = None) -> Dataset:
-  """Loads a data set: `digits` comes with scikit-learn, the others are TFDS directories (see `tfds`).
+  """Loads a data set: `digits` comes with scikit-learn, the others are TFDS directories (see `tfds`) or registered.
 
   Where data_dir holds <name>.npz, as `export` writes it, that is read instead: it needs NumPy alone.
 
@@ -49,21 +74,15 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
     InputError: if the name is unknown, or the data are missing, damaged or not to be had.
   """
   spec = SPECS[one_of('data set', name, SPECS)]
-  if name == 'digits':
+  if name in _REGISTERED:
+    arrays, source = _load_registered(name, data_dir)
+  elif name == 'digits':
     arrays, source = _load_digits()
   elif data_dir and (exported := Path(data_dir).expanduser() / f'{name}.npz').is_file():
     arrays = _read_export(exported)
-    source = sha256(*(arrays[key] for key in sorted(arrays)))
+    source = _source(arrays)
   else:
-    try:
-      from lcode.data import tfds
-    except ImportError as error:
-      raise InputError(f'{name} as a TFDS directory needs tensorflow-datasets ({error}): install it, or give a '
-                       '--data_dir with arrays that experiments.prepare_data wrote where it is installed.') from error
-    directory = tfds.locate(name, data_dir)
-    arrays = _cached(f'{name}-{tfds.fingerprint(directory)[:32]}', lambda: tfds.read(directory))
-    # The bytes of a prepared directory differ from one preparation to the next; the arrays do not.
-    source = sha256(*(arrays[key] for key in sorted(arrays)))
+    arrays, source = _load_tfds(name, data_dir)
   held_out = len(arrays['train_images']) - spec.validation
   if held_out < 1:
     raise InputError(f'{name} has {len(arrays["train_images"])} training images in {data_dir}, of which '
@@ -73,7 +92,47 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
       train=Arrays(arrays['train_images'][:held_out], arrays['train_labels'][:held_out]),
       validation=Arrays(arrays['train_images'][held_out:], arrays['train_labels'][held_out:]),
       test=Arrays(arrays['test_images'], arrays['test_labels']),
-      num_classes=int(arrays['train_labels'].max()) + 1, source=source)
+      num_classes=spec.num_classes if name in _REGISTERED and spec.num_classes
+      else int(arrays['train_labels'].max()) + 1, source=source)
+
+
+def _load_tfds(name, data_dir):
+  try:
+    from lcode.data import tfds
+  except ImportError as error:
+    raise InputError(f'{name} as a TFDS directory needs tensorflow-datasets ({error}): install it, or give a data_dir '
+                     'with arrays that experiments.prepare_data wrote where it is installed.') from error
+  directory = tfds.locate(name, data_dir)
+  arrays = _cached(f'{name}-{tfds.fingerprint(directory)[:32]}', lambda: tfds.read(directory))
+  return arrays, _source(arrays)
+
+
+def _source(arrays) -> str:
+  """Of the arrays: the bytes of a prepared directory differ from one preparation to the next."""
+  return sha256(*(arrays[key] for key in sorted(arrays)))
+
+
+def _load_registered(name, data_dir):
+  arrays, spec = _REGISTERED[name](data_dir), SPECS[name]
+  if not isinstance(arrays, dict) or not {*ARRAYS} <= {*arrays}:
+    keys = sorted(arrays) if isinstance(arrays, dict) else f'a {type(arrays).__name__}'
+    raise InputError(f'the data set {name!r} was loaded as {keys}: return a dictionary of {", ".join(ARRAYS)}.')
+  arrays = {key: np.asarray(arrays[key]) for key in ARRAYS}
+  shape = spec.image_shape or arrays['train_images'].shape[1:]
+  for split in ('train', 'test'):
+    images, labels = arrays[f'{split}_images'], arrays[f'{split}_labels']
+    if images.dtype.kind not in 'uif' or images.ndim < 2 or images.shape[1:] != shape or not len(images):
+      raise InputError(f'the data set {name!r} has {split}_images {images.dtype}{list(images.shape)}: return numbers '
+                       f'[N, {", ".join(map(str, shape)) or "..."}], at least one.')
+    if labels.dtype.kind not in 'ui' or labels.shape != (len(images),):
+      raise InputError(f'the data set {name!r} has {split}_labels {labels.dtype}{list(labels.shape)} for {len(images)} '
+                       f'images: return whole numbers [{len(images)}].')
+    most = (spec.num_classes or int(arrays['train_labels'].max()) + 1) - 1
+    if labels.min() < 0 or labels.max() > most:
+      raise InputError(f'the data set {name!r} has {split}_labels from {labels.min()} to {labels.max()}: they must be '
+                       f'from 0 to {most}.')
+    arrays[f'{split}_labels'] = labels.astype(np.int32)
+  return arrays, _source(arrays)
 
 
 def export(dataset: Dataset, directory: str) -> Path:
@@ -105,7 +164,7 @@ def _write_npz(path: Path, save: Callable, arrays: dict) -> None:
 def _read_export(path: Path) -> dict[str, np.ndarray]:
   try:
     with np.load(path, allow_pickle=False) as stored:
-      arrays = {name: stored[name] for name in ('test_images', 'test_labels', 'train_images', 'train_labels')}
+      arrays = {name: stored[name] for name in ARRAYS}
   except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
     raise InputError(f'{path} cannot be read ({error}): write it anew with experiments.prepare_data.') from error
   for split in ('train', 'test'):

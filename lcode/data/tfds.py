@@ -41,13 +41,26 @@ def locate(name: str, data_dir: str | None) -> Path:
   """
   root = Path(data_dir).expanduser() if data_dir else default_data_dir()
   if data_dir and not root.is_dir():
-    raise InputError(f'--data_dir={data_dir} is no directory: name one that holds {name} as a TFDS directory, '
-                     'or leave the flag out.')
+    raise InputError(f'data_dir={data_dir} is no directory: name one that holds {name} as a TFDS directory, '
+                     'or leave data_dir out.')
   version = str(tfds.builder_cls(name).VERSION)
   directory = root / name / version
   if not directory.exists():  # TFDS leaves an existing one alone, whatever is in it: `read` judges that
+    _check_level(name, version, root)
     prepare(name, root)
   return directory
+
+
+def _check_level(name: str, version: str, root: Path) -> None:
+  """Raises InputError where `root` is the data set's own directory, in which another would be prepared."""
+  root = root.resolve()
+  if root.name == name and (root / version).is_dir():
+    above = root.parent
+  elif (root.parent.name, root.name) == (name, version):
+    above = root.parent.parent
+  else:
+    return
+  raise InputError(f'data_dir={root} is the directory of {name} itself: name the one above, {above}.')
 
 
 def fingerprint(directory: Path) -> str:
@@ -71,7 +84,7 @@ def read(directory: Path) -> dict[str, np.ndarray]:
     builder = tfds.builder_from_directory(directory)
     if builder.info.file_format.value != 'array_record':
       raise InputError(f'{directory} is stored as {builder.info.file_format.value}, lcode reads array_record alone: '
-                       'name another --data_dir, an empty one will be filled.')
+                       'name another data_dir, an empty one will be filled.')
     arrays = {}
     for split in ('train', 'test'):
       source = builder.as_data_source(split=split)
@@ -104,7 +117,7 @@ def prepare(name: str, root: Path) -> None:
   except OSError as error:
     if (root / name / str(tfds.builder_cls(name).VERSION)).is_dir():
       return  # another process was faster
-    raise InputError(f'{name} cannot be prepared under {root} ({error}): name a writable --data_dir.') from error
+    raise InputError(f'{name} cannot be prepared under {root} ({error}): name a writable data_dir.') from error
 
 
 def fetch(name: str, folder: Path) -> dict[str, Path]:
@@ -125,7 +138,7 @@ def fetch(name: str, folder: Path) -> dict[str, Path]:
       _download(url, path, info)
     except (OSError, http.client.HTTPException) as error:  # URLError, time-outs, unwritable folders, broken answers
       raise InputError(f'{name} is not at {folder.parent.parent}, and {url} cannot be fetched ({str(error).strip()}): '
-                       f'name a --data_dir that holds {name} as a TFDS directory, or lay '
+                       f'name a data_dir that holds {name} as a TFDS directory, or lay '
                        f'{", ".join(p.name for p in missing if not p.exists())} in {folder}.') from error
   return {path.name: path for path in infos}
 
@@ -174,7 +187,7 @@ def _sha256(path) -> str:
   try:
     return sha256_of_file(path)
   except OSError as error:
-    raise InputError(f'{path} cannot be read ({error.strerror}): make it readable, or name another --data_dir.'
+    raise InputError(f'{path} cannot be read ({error.strerror}): make it readable, or name another data_dir.'
                      ) from error
 
 

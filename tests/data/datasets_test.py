@@ -108,3 +108,58 @@ def test_no_writable_cache_is_no_trouble(monkeypatch, tmp_path):
 def test_unknown_data_set_names_the_known_ones():
   with pytest.raises(InputError, match='cifar10, digits, fashion_mnist, mnist'):
     data.load('imagenet')
+
+
+@pytest.fixture
+def tables(monkeypatch):
+  """Registering lasts for a test alone."""
+  monkeypatch.setattr(datasets, 'SPECS', dict(data.SPECS))
+  monkeypatch.setattr(datasets, '_REGISTERED', {})
+
+
+def squares(count=20):
+  """Queries of three numbers, with the class that the first is of."""
+  x = np.random.default_rng(0).normal(size=(count, 3)).astype(np.float32)
+  return {'train_images': x, 'train_labels': (x[:, 0] > 0).astype(np.int64), 'test_images': x[:5] + 1,
+          'test_labels': np.ones(5, np.int8)}
+
+
+def test_a_registered_data_set_is_loaded_as_its_function_says(tables, tmp_path):
+  asked, spec = [], data.Spec(validation=6, num_classes=4, scale=2.0)
+  load = lambda data_dir: asked.append(data_dir) or squares()  # noqa: E731
+  for _ in range(2):  # a module may be imported twice
+    data.register_dataset('squares', load, spec)
+  loaded = data.load('squares', str(tmp_path))
+  assert asked == [str(tmp_path)] and (len(loaded.train), len(loaded.validation), len(loaded.test)) == (14, 6, 5)
+  assert loaded.num_classes == 4 and loaded.image_shape == (3,) and loaded.train.labels.dtype == np.int32
+  np.testing.assert_array_equal(loaded.validation.images, squares()['train_images'][14:])
+  np.testing.assert_allclose(data.make_normalise(loaded.spec)(jnp.asarray(loaded.test.images)),
+                             loaded.test.images / 2, rtol=1e-6)
+  assert loaded.source == data.load('squares').source
+
+
+@pytest.mark.parametrize('change, words', [
+    ({'train_images': None}, 'train_images object'), ({'test_images': np.ones((5, 4))}, r'test_images float64\[5, 4\]'),
+    ({'test_images': np.ones((0, 3)), 'test_labels': np.ones(0, int)}, 'at least one'),
+    ({'train_labels': np.ones(19, int)}, r'int64\[19\] for 20 images'), ({'train_labels': np.ones(20)}, 'float64'),
+    ({'test_labels': np.arange(5)}, 'test_labels from 0 to 4: they must be from 0 to 1'),
+    ({'test_labels': np.arange(5) - 1}, 'from -1 to 3')])
+def test_what_a_registered_function_gets_wrong_is_a_sentence(tables, change, words):
+  data.register_dataset('squares', lambda data_dir: squares() | change, data.Spec(validation=6))
+  with pytest.raises(InputError, match=words):
+    data.load('squares')
+
+
+def test_what_cannot_be_registered_as_a_data_set_is_a_sentence(tables):
+  fine = lambda data_dir: squares()  # noqa: E731
+  for arguments, words in [(('mnist', fine, data.Spec(1)), "'mnist' is there already"),
+                           (('x', 3, data.Spec(1)), 'no function'), (('x', fine, 255.0), 'no Spec'), (('x', fine, data.Spec(0)), 'validation=0'),
+                           (('my data', fine, data.Spec(1)), 'not allowed')]:
+    with pytest.raises(InputError, match=words):
+      data.register_dataset(*arguments)
+  data.register_dataset('squares', lambda data_dir: [1], data.Spec(1))
+  with pytest.raises(InputError, match='loaded as a list'):
+    data.load('squares')
+  data.register_dataset('many', fine, data.Spec(20))
+  with pytest.raises(InputError, match='20 are held out'):
+    data.load('many')

@@ -199,7 +199,7 @@ def test_without_network_it_says_what_to_do(error, tmp_path, monkeypatch):
   with pytest.raises(InputError) as raised:
     directories.locate('mnist', str(tmp_path))
   message = _sentence(raised)
-  assert '--data_dir' in message and str(tmp_path / 'downloads' / 'mnist') in message
+  assert 'name a data_dir' in message and str(tmp_path / 'downloads' / 'mnist') in message
   assert all(file in message for file in _archives('mnist'))
 
 
@@ -216,7 +216,7 @@ def test_an_unwritable_place_is_named(tmp_path, monkeypatch):
   (tmp_path / 'mnist').write_text('in the way')  # permissions do not bind root
   with pytest.raises(InputError) as raised:
     directories.locate('mnist', str(tmp_path))
-  assert 'writable --data_dir' in _sentence(raised)
+  assert 'writable data_dir' in _sentence(raised)
 
 
 def test_another_process_may_be_faster(prepared, tmp_path, monkeypatch):
@@ -283,3 +283,12 @@ def test_fingerprint_sees_every_file(copy):
   assert before == directories.fingerprint(copy)
   _flip(_file(copy, 'test'), 5)
   assert directories.fingerprint(copy) != before
+
+
+@pytest.mark.parametrize('inside', ['mnist', 'mnist/3.0.1'])
+def test_a_data_sets_own_directory_is_not_taken_for_the_one_above(tmp_path, inside, monkeypatch):
+  monkeypatch.setattr(directories, 'prepare', lambda *_: pytest.fail('prepared inside of another'))
+  (tmp_path / 'mnist' / '3.0.1').mkdir(parents=True)
+  with pytest.raises(InputError, match=f'is the directory of mnist itself: name the one above, {tmp_path}.'):
+    directories.locate('mnist', str(tmp_path / inside))
+  assert directories.locate('mnist', str(tmp_path)) == tmp_path / 'mnist' / '3.0.1'
