@@ -71,21 +71,17 @@ class TrainingOptions:
                        'out.')
     if self.devices is not None and (isinstance(self.devices, numbers.Number) or not len(self.devices)):
       raise InputError(f'devices={self.devices!r} is no list of devices: give some of jax.devices(), or None.')
-    for name in ('save_every_s', 'stop_at'):
-      self._check_seconds(name)
+    if not isinstance(self.save_every_s, numbers.Real) or not self.save_every_s >= 0:
+      raise InputError(f'save_every_s={self.save_every_s!r} is not allowed: it must be seconds, 0 or more.')
+    # The clock's zero is anywhere, so that any number is a time.
+    if self.stop_at is not None and (not isinstance(self.stop_at, numbers.Real) or math.isnan(self.stop_at)):
+      raise InputError(f'stop_at={self.stop_at!r} is not allowed: give a time of time.monotonic(), or None.')
 
   def _check_parts(self):
     if isinstance(self.train_parts, str):
       raise InputError(f'train_parts={self.train_parts!r} is one text: give a tuple, as in ({self.train_parts!r},).')
     for part in self.train_parts:
       one_of('part to train', part, PARTS)
-
-  def _check_seconds(self, name):
-    value = getattr(self, name)
-    if value is None and name == 'stop_at':
-      return
-    if not isinstance(value, numbers.Real) or math.isnan(value) or value < 0:
-      raise InputError(f'{name}={value!r} is not allowed: it must be seconds, 0 or more.')
 
 
 def with_changes(options: TrainingOptions | None, changes: dict) -> TrainingOptions:
