@@ -35,16 +35,15 @@ from lcode.training.recipes import get_recipe
 from lcode.training.step import init_state, make_code_objective, make_fetch, make_planned_step, make_train_step
 
 FLAGS = flags.FLAGS
-SHAPES = {'digits': (8, 8, 1), 'mnist': (28, 28, 1), 'fashion_mnist': (28, 28, 1), 'cifar10': (32, 32, 3)}
 NUM_OUTPUTS, POOL = 10, 512
 
 
 def define_flags():
   common.define_code_flags('fashion_mnist', 'learned-mlp')
-  flags.DEFINE_integer('batch_size', None, 'groups a step; default: the paper\'s')
+  flags.DEFINE_integer('batch_size', None, 'groups per step; default: the paper\'s')
   flags.DEFINE_list('device_counts', ['1'], 'numbers of devices to time the step on')
   flags.DEFINE_integer('repeats', 5, 'timings, the median is given')
-  flags.DEFINE_integer('steps', 10, 'steps a timing; of the calls for one group, ten times as many')
+  flags.DEFINE_integer('steps', 10, 'steps per timing; of the calls for one group, ten times as many')
 
 
 def time_step(scheme, params, model_state, base_variables, split, config, count: int) -> dict:
@@ -94,12 +93,12 @@ def print_steps(batch_size: int, steps: list[dict]) -> None:
 def main():
   named = common.scheme_from_flags('learned-mlp', recipe='paper')
   config = CodeConfig(FLAGS.dataset, FLAGS.base_model, batch_size=FLAGS.batch_size, **named).resolved()
-  try:
-    counts = [int(count) for count in FLAGS.device_counts]
-  except ValueError as error:
-    raise InputError(f'--device_counts={",".join(FLAGS.device_counts)} must be whole numbers, as in 1,2.') from error
+  counts = common.numbers('device_counts', int)
   devices = choose_devices(max(counts))
-  shape, code = SHAPES[config.dataset], Code(config.k, config.r)
+  shape, code = data.SPECS[config.dataset].image_shape, Code(config.k, config.r)
+  if shape is None:
+    raise InputError(f'--dataset={config.dataset} was registered without the shape of its queries: give its Spec an '
+                     'image_shape.')
   model = models.make_model(config.base_model, shape, NUM_OUTPUTS)
   rng = np.random.default_rng(0)
   base_variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, *shape)))
@@ -130,5 +129,4 @@ def main():
 
 
 if __name__ == '__main__':
-  define_flags()
-  common.run(main)
+  common.run(main, define_flags)

@@ -1,9 +1,13 @@
-"""What the entry points share: flags, error sentences, the last line of standard output."""
+"""What the entry points share: flags and their help, a user's own modules, error sentences, the record at the end."""
 
+import contextlib
 import dataclasses
+import importlib
 import json
+import shutil
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 from absl import app, flags, logging
@@ -11,34 +15,49 @@ from absl import app, flags, logging
 from lcode import data, models
 from lcode.coding import coders
 from lcode.errors import InputError
-from lcode.runs.configs import PARITY_MODELS, RunOptions
+from lcode.runs.configs import RunOptions
+from lcode.runs.parts import PARITY_MODELS
 from lcode.runs.presets import PRESETS, get_preset
-from lcode.runs.progress import print_table
+from lcode.runs.progress import console, print_table
 
 FLAGS = flags.FLAGS
 PARTS = 'encoder', 'parity_model', 'decoder'
+OWN_PARTS = 'Your own parts'
+HELP = '--help', '-help', '--helpshort', '--helpfull', '-h'
+_groups: dict[str, list[str]] = {}  # of flags, in the order of the help
+
+
+@contextlib.contextmanager
+def group(title: str) -> Iterator[None]:
+  """Lists the flags that are defined within under `title` in the help."""
+  before = set(FLAGS)
+  yield
+  _groups.setdefault(title, []).extend(name for name in FLAGS if name not in before)
 
 
 def define_run_flags() -> None:
-  flags.DEFINE_string('data_dir', None, 'directory of TFDS directories; default: where TFDS keeps its own')
-  flags.DEFINE_integer('devices', None, 'how many devices; default: all accelerators, or as suits a CPU')
+  with group('How it runs'):
+    flags.DEFINE_string('data_dir', None, 'directory of TFDS directories; default: where TFDS keeps its own')
+    flags.DEFINE_integer('devices', None, 'how many devices; default: all accelerators, or as suits a CPU')
 
 
 def define_base_flags(default: str = 'digits') -> None:
-  flags.DEFINE_string('dataset', default, ', '.join(data.SPECS))
-  flags.DEFINE_string('base_model', 'mlp', ', '.join(models.MODELS))
+  with group('Data and base model'):
+    flags.DEFINE_string('dataset', default, ', '.join(data.SPECS))
+    flags.DEFINE_string('base_model', 'mlp', ', '.join(models.MODELS))
 
 
 def define_code_flags(default: str = 'digits', scheme: str = 'bundle') -> None:
   define_base_flags(default)
-  flags.DEFINE_string('scheme', None, f'{", ".join(PRESETS)}; default: {scheme}, or what --encoder etc. say')
-  flags.DEFINE_integer('k', 2, 'queries a group')
-  flags.DEFINE_integer('r', 1, 'parities a group')
-  flags.DEFINE_string('encoder', None, ', '.join(coders.ENCODERS))
-  flags.DEFINE_string('decoder', None, ', '.join(coders.DECODERS))
-  flags.DEFINE_string('parity_model', None, 'what answers the parities: ' + '; '.join(
-      f'{name}: {text}' for name, text in PARITY_MODELS.items()))
-  flags.DEFINE_integer('backup_multiply_adds', None, 'of --parity_model=backup: what it may take for a query')
+  with group('The code'):
+    flags.DEFINE_string('scheme', None, f'{", ".join(PRESETS)}; default: {scheme}, or what --encoder etc. say')
+    flags.DEFINE_integer('k', 2, 'queries per group')
+    flags.DEFINE_integer('r', 1, 'parities per group')
+    flags.DEFINE_string('encoder', None, ', '.join(coders.ENCODERS))
+    flags.DEFINE_string('decoder', None, ', '.join(coders.DECODERS))
+    flags.DEFINE_string('parity_model', None, 'what answers the parities: ' + '; '.join(
+        f'{name}: {answerer.text}' if answerer.text else name for name, answerer in PARITY_MODELS.items()))
+    flags.DEFINE_integer('backup_multiply_adds', None, 'of --parity_model=backup: what it may take for a query')
 
 
 def scheme_from_flags(default: str = 'bundle', **others) -> dict:
@@ -47,61 +66,145 @@ def scheme_from_flags(default: str = 'bundle', **others) -> dict:
   Parts that are named without a scheme go with those of "Learning a Code".
   """
   preset = get_preset(FLAGS.scheme or ('learned-mlp' if any(FLAGS[part].value for part in PARTS) else default))
-  found = {name: getattr(preset, name) for name in (*PARTS, 'loss', 'recipe')}
-  found |= {name: FLAGS[name].value for name in PARTS if FLAGS[name].value is not None}
-  found |= {name: value for name, value in others.items() if value is not None}
+  fields = {name: getattr(preset, name) for name in (*PARTS, 'loss', 'recipe')}
+  fields |= {name: FLAGS[name].value for name in PARTS if FLAGS[name].value is not None}
+  fields |= {name: value for name, value in others.items() if value is not None}
   k, r = FLAGS.k, FLAGS.r
   if preset.per_query:  # each query for itself, whatever k is
     k, r = 1, r if preset.copies else 1
-  return found | {'k': k, 'r': r, 'backup_multiply_adds': FLAGS.backup_multiply_adds}
+  return fields | {'k': k, 'r': r, 'backup_multiply_adds': FLAGS.backup_multiply_adds}
 
 
 def define_training_flags() -> None:
-  flags.DEFINE_integer('max_steps', None, 'stop early')
-  flags.DEFINE_float('save_every_s', 60.0, 'seconds between two checkpoints; the end is always saved')
   define_run_flags()
+  with group('How it runs'):
+    flags.DEFINE_integer('max_steps', None, 'stop every training of this run after so many steps')
+    flags.DEFINE_float('save_every_s', 60.0, 'seconds between two checkpoints; the end is always saved')
 
 
 def training_run_options() -> RunOptions:
-  max_steps = FLAGS.max_steps
-  if max_steps is not None and max_steps < 1:
-    raise InputError(f'--max_steps={max_steps} is too small: it must be at least 1.')
-  return dataclasses.replace(run_options(), max_steps=max_steps, save_every_s=FLAGS.save_every_s)
+  return dataclasses.replace(run_options(), max_steps=FLAGS.max_steps, save_every_s=FLAGS.save_every_s)
 
 
 def run_options() -> RunOptions:
   return RunOptions(FLAGS.data_dir, FLAGS.devices)
 
 
-def run(main: Callable[[], dict | None]) -> None:
-  """Runs `main` with parsed flags; its record is the last line of standard output, its errors one sentence."""
+def numbers(name: str, kind: type) -> tuple:
+  """The values of a list flag as numbers; raises InputError if they are none, or there is none."""
+  try:
+    values = tuple(kind(value) for value in FLAGS[name].value)
+  except ValueError:
+    values = ()
+  if not values:
+    raise InputError(f'--{name}={",".join(FLAGS[name].value)} is not allowed: give numbers, as in '
+                     f'--{name}={FLAGS[name].default_as_str.strip(chr(39))}.')
+  return values
+
+
+def run(main: Callable[[], dict | None], define_flags: Callable[[], None]) -> None:
+  """An entry point: `main` with parsed flags.
+
+  Its record is the last line of standard output where that is no terminal, where tables and progress say it all; its
+  errors are one sentence on standard error, with exit status 1. `--import` comes first, so that what a user's modules
+  register has a name in the flags and their help.
+  """
 
   def parse(argv):
-    try:
-      rest = FLAGS(argv)[1:]
-    except flags.Error as error:
-      _fail(' '.join(str(error).split()) + '.')
-    if rest:
-      _fail(f'{rest[0]!r} is no flag: write --name=value, and see --help.')
+    with _errors():
+      try:
+        _import_modules(argv[1:])
+        define_flags()
+        if set(HELP) & set(argv[1:]):
+          print(_help(sys.modules['__main__'].__doc__))
+          sys.exit(0)
+        rest = FLAGS(argv)[1:]
+      except flags.Error as error:
+        raise InputError(' '.join(str(error).split()) + ': see --help.') from error
+      if rest:
+        raise InputError(f'{rest[0]!r} is no flag: write --name=value, and see --help.')
     return argv[:1]
 
   def wrapped(_):
-    for name in ('workdir', 'base_dir', 'data_dir'):
-      if name in FLAGS and FLAGS[name].value == '':
-        _fail(f'--{name}= names no directory: give one, or leave the flag out.')
-    logging.set_verbosity(logging.WARNING)  # Orbax tells of every file at INFO
-    if data.cache_is_writable():
-      jax.config.update('jax_compilation_cache_dir', str(data.cache_dir() / 'jax'))
-    try:
-      record = main()
-    except InputError as error:
-      _fail(str(error))
-    except OSError as error:  # a disk that fills up, a directory that vanishes
-      _fail(f'{error}: see to that and run the command again, it goes on where it was.')
-    if record is not None:
-      print(json.dumps(record, default=float), flush=True)
+    with _errors():
+      _check_directories()
+      logging.set_verbosity(logging.WARNING)  # Orbax tells of every file at INFO
+      if data.cache_is_writable():
+        jax.config.update('jax_compilation_cache_dir', str(data.cache_dir() / 'jax'))
+      _show_end(main())
 
   app.run(wrapped, flags_parser=parse)
+
+
+@contextlib.contextmanager
+def _errors():
+  """What is wrong as a sentence, without a traceback."""
+  try:
+    yield
+  except InputError as error:
+    print(f'error: {error}', file=sys.stderr)
+    sys.exit(1)
+  except OSError as error:  # a disk that fills up, a directory that vanishes
+    print(f'error: {error}: see to that and run the command again, it resumes where it was.', file=sys.stderr)
+    sys.exit(1)
+  except KeyboardInterrupt:
+    print('interrupted: the same command resumes from the last checkpoint.', file=sys.stderr)
+    sys.exit(130)
+
+
+def _import_modules(arguments: list[str]) -> None:
+  """Imports the modules that --import names, before the other flags are defined."""
+  with group(OWN_PARTS):
+    flags.DEFINE_list('import', [], 'modules that register parts of your own, such as my_package.my_module')
+  named = []
+  for argument, following in zip(arguments, [*arguments[1:], '']):
+    name, equals, value = argument.lstrip('-').partition('=')
+    if argument.startswith('-') and name == 'import':
+      named += (value if equals else following).split(',')
+  if any(not name.strip() for name in named):
+    raise InputError('--import= names no module: give one, as in --import=my_package.my_module, or leave it out.')
+  for name in named:
+    try:
+      importlib.import_module(name.strip())
+    except ImportError as error:
+      raise InputError(f'--import={name} cannot be imported ({error}): give a module on the Python path, without .py; '
+                       'a file in the current directory is on it.') from error
+
+
+def _check_directories() -> None:
+  for name in ('workdir', 'base_dir', 'data_dir', 'results_dir', 'out'):
+    if name in FLAGS and FLAGS[name].value == '':
+      raise InputError(f'--{name}= names no directory: give one, or leave the flag out.')
+
+
+def _show_end(record: dict | None) -> None:
+  if record is None:
+    return
+  if not sys.stdout.isatty():
+    print(json.dumps(record, default=float), flush=True)
+  elif 'workdir' in FLAGS:
+    console.print(f'record: {FLAGS.workdir}/records.jsonl', highlight=False, soft_wrap=True)
+
+
+def _help(text: str | None) -> str:
+  """The module's own text, then its flags with their defaults: first those that it defines itself, then by groups."""
+  grouped = {name for names in _groups.values() for name in names}
+  own = [name for name in FLAGS if FLAGS[name].name == name and name not in grouped
+         and FLAGS.find_module_defining_flag(name) in ('__main__', sys.argv[0])]
+  parts = [(text or '').strip()]
+  for title, names in [('This command', own), *sorted(_groups.items(), key=lambda entry: entry[0] == OWN_PARTS)]:
+    if names:
+      parts.append(f'{title}:\n' + '\n'.join(_described(names)))
+  return '\n\n'.join(parts)
+
+
+def _described(names: Iterable[str]) -> Iterator[str]:
+  width = min(shutil.get_terminal_size().columns, 120)
+  for name in names:
+    flag = FLAGS[name]
+    default = '' if flag.default in (None, []) else f' (default: {flag.default_as_str.strip(chr(39))})'
+    yield textwrap.fill(f'{flag.help}{default}', width, initial_indent=f'  --{name:<22}', subsequent_indent=' ' * 26,
+                        break_on_hyphens=False)
 
 
 def show(record: dict) -> None:
@@ -120,8 +223,3 @@ def show(record: dict) -> None:
   rows.append(['deployed, nothing missing', '', percent(record, 'available_accuracy')])
   title = f'{config["dataset"]}, {config["base_model"]}, k={config["k"]}, r={config["r"]}: % of test units (95 %)'
   print_table(title, ['', 'reconstruction accuracy', 'degraded accuracy'], rows)
-
-
-def _fail(sentence: str) -> None:
-  print(f'error: {sentence}', file=sys.stderr)
-  sys.exit(1)

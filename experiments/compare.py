@@ -6,7 +6,7 @@
 
 Trains what needs training, under <workdir>/codes, and evaluates all. Writes one record a row to
 <workdir>/records.jsonl, and from all of these the table <workdir>/table.md and three pictures. What is done is not done
-again; what was stopped goes on.
+again; what was stopped is resumed.
 A scheme is one of the families, an encoder (with F on its parities and the MLP decoder), or
 encoder:parity_model:decoder. Rows that cannot be are left out, with the reason.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments import common
-from experiments.studies import comparison
+from experiments.studies import comparison, tables
 from lcode.errors import InputError
 from lcode.runs.presets import PRESETS
 from lcode.runs.progress import print_table
@@ -27,10 +27,10 @@ FLAGS = flags.FLAGS
 def define_flags():
   common.define_base_flags()
   flags.DEFINE_string('base_dir', None, 'a workdir of train_base; default: <workdir>/base, trained where there is none')
-  flags.DEFINE_list('k', ['2', '3'], 'queries a group')
-  flags.DEFINE_list('r', ['1', '2'], 'parities a group: of replication, copies of each query')
+  flags.DEFINE_list('k', ['2', '3'], 'queries per group')
+  flags.DEFINE_list('r', ['1', '2'], 'parities per group: of replication, copies of each query')
   flags.DEFINE_list('schemes', ['all'], 'all, or some of: ' + ', '.join(
-      f'{name} ({preset.source})' for name, preset in PRESETS.items()))
+      f'{name} ({preset.source})' if preset.source else name for name, preset in PRESETS.items()))
   flags.DEFINE_list('seeds', ['0'], 'of the codes; the base model is the same')
   flags.DEFINE_integer('epochs', None, 'of every code that is trained; default: its recipe\'s')
   flags.DEFINE_list('backup_work', ['0.05', '0.2'], 'multiply-adds of the backups, relative to an inference by F')
@@ -38,34 +38,28 @@ def define_flags():
   common.define_training_flags()
 
 
-def numbers(name: str, kind: type) -> tuple:
-  try:
-    return tuple(kind(value) for value in FLAGS[name].value)
-  except ValueError as error:
-    raise InputError(f'--{name}={",".join(FLAGS[name].value)} must be numbers, as in {FLAGS[name].default}.') from error
-
-
 def main():
+  if not FLAGS.schemes:
+    raise InputError('--schemes= names no scheme: give some, or leave the flag out for all.')
   schemes = tuple(PRESETS) if FLAGS.schemes == ['all'] else tuple(FLAGS.schemes)
   what = comparison.Comparison(
-      FLAGS.dataset, FLAGS.base_model, schemes, numbers('k', int), numbers('r', int), numbers('seeds', int),
-      FLAGS.epochs, numbers('backup_work', float))
-  found = comparison.compare(what, FLAGS.workdir, FLAGS.base_dir, common.training_run_options())
-  if not found:
+      FLAGS.dataset, FLAGS.base_model, schemes, common.numbers('k', int), common.numbers('r', int),
+      common.numbers('seeds', int), FLAGS.epochs, common.numbers('backup_work', float))
+  made = comparison.compare(what, FLAGS.workdir, FLAGS.base_dir, common.training_run_options())
+  if not made:
     raise InputError(f'--schemes={",".join(FLAGS.schemes)} at --k={",".join(FLAGS.k)} and --r={",".join(FLAGS.r)} '
                      'leaves no row: see the reasons above.')
   path = Path(FLAGS.workdir)
-  rows = comparison.summarise(comparison.latest(path, found[0]))
-  (path / 'table.md').write_text(comparison.markdown(rows))
+  rows = comparison.mean_over_seeds(comparison.latest(path, made[0]))
+  (path / 'table.md').write_text(tables.tables(rows))
   title = f'{FLAGS.dataset}, {FLAGS.base_model} ({100 * rows[0]["available_accuracy"]:.1f} % deployed)'
   pictures = comparison.save_pictures(rows, path, title)
-  print_table(title, ['', 'k', 'r', 'degraded', 'nothing missing', 'frontend work', 'worker work'], [
+  print_table(title, ['', 'k', 'r', 'degraded', 'nothing missing', 'frontend work', 'worker work', 'epochs'], [
       [row['scheme'], str(row['k']), str(row['r']), f'{100 * row["degraded_accuracy"]:.2f}',
-       f'{100 * row["intact_accuracy"]:.2f}', f'{row["frontend_work"]:.3f}', f'{row["worker_work"]:.2f}']
-      for row in rows])
+       f'{100 * row["intact_accuracy"]:.2f}', f'{row["frontend_work"]:.3f}', f'{row["worker_work"]:.2f}',
+       tables.epochs_of(row)] for row in rows])
   return {'kind': 'comparison_summary', 'workdir': FLAGS.workdir, 'rows': rows, 'pictures': [str(p) for p in pictures]}
 
 
 if __name__ == '__main__':
-  define_flags()
-  common.run(main)
+  common.run(main, define_flags)

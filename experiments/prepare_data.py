@@ -32,5 +32,4 @@ def main():
 
 
 if __name__ == '__main__':
-  define_flags()
-  common.run(main)
+  common.run(main, define_flags)

@@ -2,14 +2,14 @@
 
   python -m experiments.reproduce --suite=best --budget_minutes=60 --data_dir=DIR --workdir=runs/reproduce
 
-goes through the suite's rows, the longest-waiting first, stops within the budget, and goes on where it stopped when it
-is run again, on whatever devices there are. Base models that are missing under <workdir>/bases are trained first.
-Writes <workdir>/<data set>-<base model>/records.jsonl and, to --results_dir, <suite>.md: published figures and ours,
+goes through the suite's rows, the longest-waiting first, stops within the budget, and resumes when it is run again, on
+whatever devices there are. Base models that are missing under <workdir>/bases are trained first. Writes
+<workdir>/<data set>-<base model>/records.jsonl and, to --results_dir, <suite>.md: published figures and ours,
 with cost, seeds and hardware; and a picture for each base model, of the drop against the frontend's work, with what
 --beside (records of experiments.compare) has over the same base model. DIR holds TFDS directories, or arrays that
 experiments.prepare_data exported.
 
-The Base-MLP rows of `best` take three quarters of an hour on two cores. ResNet-18 wants an accelerator.
+The Base-MLP rows of `best` take three quarters of an hour on two cores. ResNet-18 needs an accelerator.
 """
 
 import dataclasses
@@ -39,8 +39,8 @@ def define_flags():
 def read_beside(name: str) -> list[dict]:
   """The records of comparisons in a file; raises InputError if it cannot be read."""
   try:
-    found = [json.loads(line) for line in Path(name).read_text().splitlines()]
-    return [record for record in found if record.get('kind') == 'comparison']
+    stored = [json.loads(line) for line in Path(name).read_text().splitlines()]
+    return [record for record in stored if record.get('kind') == 'comparison']
   except (OSError, ValueError, AttributeError) as error:
     raise InputError(f'--beside={name} cannot be read ({error}): name files of records, one JSON object a line.'
                      ) from error
@@ -55,17 +55,16 @@ def main():
   rows = [row for row in rows if row.base in (FLAGS.only or known)]
   options = dataclasses.replace(common.run_options(), save_every_s=FLAGS.save_every_s)
   others = [record for name in FLAGS.beside for record in read_beside(name)]
-  found = reproduce.reproduce(rows, FLAGS.workdir, options, 60 * FLAGS.budget_minutes)
+  made = reproduce.reproduce(rows, FLAGS.workdir, options, 60 * FLAGS.budget_minutes)
   results = Path(FLAGS.results_dir or FLAGS.workdir)
   results.mkdir(parents=True, exist_ok=True)
-  (results / f'{FLAGS.suite}.md').write_text(reproduce.markdown(rows, Path(FLAGS.workdir)))
-  for name, sha256 in sorted({(f'{row["dataset"]}-{row["base_model"]}', row['base_sha256']) for row in found}):
-    drawn = [record for record in others + found if record['base_sha256'] == sha256]
+  (results / f'{FLAGS.suite}.md').write_text(reproduce.table(rows, Path(FLAGS.workdir)))
+  for name, sha256 in sorted({(f'{row["dataset"]}-{row["base_model"]}', row['base_sha256']) for row in made}):
+    drawn = [record for record in others + made if record['base_sha256'] == sha256]
     reproduce.save_picture(drawn, results / f'{FLAGS.suite}-{name}.png', name)
-  return {'kind': 'suite', 'suite': FLAGS.suite, 'done': len(found), 'rows': len(rows),
+  return {'kind': 'suite', 'suite': FLAGS.suite, 'done': len(made), 'rows': len(rows),
           'table': str(results / f'{FLAGS.suite}.md')}
 
 
 if __name__ == '__main__':
-  define_flags()
-  common.run(main)
+  common.run(main, define_flags)

@@ -11,7 +11,7 @@ from experiments.studies import plots
 from lcode import data, models
 from lcode.coding.costs import cost
 from lcode.data.digest import sha256
-from lcode.errors import InputError
+from lcode.errors import InputError, whole
 from lcode.runs import base_model, records
 from lcode.runs.code_run import train_code
 from lcode.runs.configs import CodeConfig, RunOptions
@@ -26,7 +26,18 @@ FIGURES = ('degraded_accuracy', 'reconstruction_accuracy', 'intact_accuracy', 'a
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-  """What is compared over one base model. Budgets are multiply-adds of a backup, relative to an inference by F."""
+  """What is compared over one base model.
+
+  Attributes:
+    schemes: names, as `presets.get_preset` takes them.
+    ks, rs: queries and parities per group, each with each.
+    seeds: of the codes.
+    epochs, recipe: of every code that is trained; None for its own.
+    backup_work: multiply-adds of the backups, relative to an inference by F.
+
+  Raises:
+    InputError: if there is nothing to compare, or a number is not allowed.
+  """
 
   dataset: str
   base_model: str
@@ -37,6 +48,20 @@ class Comparison:
   epochs: int | None = None
   backup_work: tuple[float, ...] = (0.05, 0.2)
   recipe: str | None = None
+
+  def __post_init__(self):
+    for name in ('schemes', 'ks', 'rs', 'seeds', 'backup_work'):
+      values = getattr(self, name)
+      if not isinstance(values, tuple) or not values:
+        raise InputError(f'{name}={values!r} leaves nothing to compare: give a tuple of at least one.')
+    for name, least in (('ks', 1), ('rs', 1), ('seeds', 0)):
+      for value in getattr(self, name):
+        whole(name, value, least)
+    for work in self.backup_work:
+      if not work >= 0:
+        raise InputError(f'backup_work={work!r} is not allowed: give 0 or more, relative to an inference by F.')
+    for scheme in self.schemes:
+      get_preset(scheme)
 
   def rows(self, base_multiply_adds: float) -> Iterable[tuple[str, int, int, CodeConfig]]:
     """(scheme, k, r, config) of every row that can be; those that cannot are left out, with a line that says why."""
@@ -49,24 +74,23 @@ class Comparison:
           yield name, k, r, config_of(scheme, k, r, self.dataset, self.base_model, seed, self.epochs,
                                       int(work * base_multiply_adds), self.recipe)
         except InputError as error:
-          console.print(f'{name}, k={k}, r={r}: left out: {error}', highlight=False)
+          console.print(f'{name}, k={k}, r={r}: left out: {error}', highlight=False, soft_wrap=True)
 
 
 def compare(comparison: Comparison, workdir: str, base_dir: str | None, options: RunOptions,
             base: base_model.Base | None = None) -> list[dict]:
   """Trains what needs training, evaluates all, and returns the records of the rows, in their order.
 
-  What is done, by the records in the workdir, is not done again; what was stopped goes on.
+  What is done, by the records in the workdir, is not done again; what was stopped is resumed.
   """
-  for scheme in comparison.schemes:
-    get_preset(scheme)
+  if base is None:
+    base = obtain_base(comparison, Path(workdir), base_dir, options)
   path = records.open_workdir(workdir)
-  base = base or load_base(comparison, path, base_dir, options)
   done = {}  # by what a row's figures depend on: those of a per-query preset are the same for every k and r
   for record in records.read(path):
     if record.get('kind') == 'comparison':
       done.setdefault(_key(record), {})[record['k'], record['r']] = record
-  found = []
+  rows = []
   for scheme, k, r, config in comparison.rows(_multiply_adds(base)):
     row = {'kind': 'comparison', 'dataset': config.dataset, 'base_model': config.base_model, 'scheme': scheme, 'k': k,
            'r': r, 'seed': config.seed, 'config': dataclasses.asdict(config), 'base_sha256': base.sha256,
@@ -76,40 +100,52 @@ def compare(comparison: Comparison, workdir: str, base_dir: str | None, options:
       try:
         figures = next(iter(same.values())) if same else _figures(config, path, base, options)
       except InputError as error:
-        console.print(f'{scheme}, k={k}, r={r}: left out: {error}', highlight=False)
+        console.print(f'{scheme}, k={k}, r={r}: left out: {error}', highlight=False, soft_wrap=True)
         continue
       same[k, r] = figures | row
       records.append(path, same[k, r])
       console.print(f'{scheme}, k={k}, r={r}: degraded {100 * same[k, r]["degraded_accuracy"]:.2f}', highlight=False)
-    found.append(same[k, r])
-  return found
+    rows.append(same[k, r])
+  return rows
 
 
 def latest(workdir: Path, like: dict) -> list[dict]:
-  """The rows that a workdir has over the base model of the record `like`: of each scheme, k, r and seed the newest."""
+  """The rows that a workdir has over the base model of the record `like`: of each scheme, k, r and seed the newest.
+
+  Seeds that were trained for another number of epochs or steps than the newest row of their scheme, k and r are left
+  out: their mean would be of neither.
+  """
   same = {name: like[name] for name in ('kind', 'dataset', 'base_model', 'base_sha256')}
-  found = {}
+  newest, trainings = {}, {}
   for record in records.read(workdir):
     if all(record.get(name) == value for name, value in same.items()):
-      found[record['scheme'], record['k'], record['r'], record['seed']] = record
-  return list(found.values())
+      row = record['scheme'], record['k'], record['r']
+      newest[*row, record['seed']] = record
+      trainings[row] = _training(record)
+  return [record for (*row, _), record in newest.items() if _training(record) == trainings[tuple(row)]]
 
 
-def summarise(rows: Sequence[dict]) -> list[dict]:
+def _training(record) -> tuple:
+  """How long a row was trained: epochs (0 for nothing to train), and what cut it short."""
+  return record['config']['epochs'] if record.get('steps') else 0, record.get('max_steps')
+
+
+def mean_over_seeds(rows: Sequence[dict]) -> list[dict]:
   """Means over the seeds, with their spread: one dictionary for each (scheme, k, r), in the order of the rows."""
   groups: dict[tuple, list[dict]] = {}
   for row in rows:
     groups.setdefault((row['scheme'], row['k'], row['r']), []).append(row)
-  found = []
+  means = []
   for (scheme, k, r), members in groups.items():
     figures = {name: float(np.mean([row[name] for row in members])) for name in FIGURES}
     accuracies = [row['degraded_accuracy'] for row in members]
-    found.append({'scheme': scheme, 'k': k, 'r': r, **figures, 'seeds': len(members),
+    epochs, max_steps = _training(members[0])
+    means.append({'scheme': scheme, 'k': k, 'r': r, **figures, 'seeds': len(members),
                   'spread': max(accuracies) - min(accuracies), 'seconds': sum(row['seconds'] for row in members),
-                  'passthrough': members[0]['passthrough'],
+                  'passthrough': members[0]['passthrough'], 'epochs': epochs, 'max_steps': max_steps,
                   'by_missing': [float(np.mean([row['missing'][m]['degraded_accuracy'] for row in members]))
                                  for m in range(len(members[0]['missing']))]})
-  return found
+  return means
 
 
 def overall(row: dict, unavailable: float) -> float:
@@ -123,45 +159,8 @@ def overall(row: dict, unavailable: float) -> float:
   return overall_accuracy(row['intact_accuracy'], row['degraded_accuracy'], touched)
 
 
-def markdown(rows: Sequence[dict]) -> str:
-  """Tables of `summarise`d rows: for each r the accuracies and the extra work, a column for each k."""
-  parts = []
-  for r in sorted({row['r'] for row in rows}):
-    here = {(row['scheme'], row['k']): row for row in rows if row['r'] == r}
-    ks = sorted({k for _, k in here})
-    names = list(dict.fromkeys(name for name, _ in here))
-    intact = [name for name in names if not next(row for (n, _), row in here.items() if n == name)['passthrough']]
-    counts = ' / '.join(str(m) for m in range(1, r + 1))
-    parts.append(f'r = {r}. Degraded accuracy, %, with {counts} missing')
-    parts.append(_table(ks, {name: [_degraded(here.get((name, k))) for k in ks] for name in names} | {
-        f'{name}, nothing missing': [_percent(here.get((name, k)), 'intact_accuracy') for k in ks] for name in intact}))
-    parts.append(f'r = {r}. Extra work at the frontend + at the workers, relative to k inferences by F')
-    parts.append(_table(ks, {name: [_work(here.get((name, k))) for k in ks] for name in names}))
-  return '\n\n'.join(parts) + '\n'
-
-
-def _table(ks, cells):
-  lines = ['| scheme | ' + ' | '.join(f'k = {k}' for k in ks) + ' |', '|---' * (len(ks) + 1) + '|']
-  return '\n'.join(lines + [f'| {name} | ' + ' | '.join(row) + ' |' for name, row in cells.items()])
-
-
-def _degraded(row):
-  if row is None:
-    return ''
-  spread = f' ± {50 * row["spread"]:.1f}' if row['seeds'] > 1 else ''
-  return ' / '.join(f'{100 * value:.1f}' for value in row['by_missing']) + spread
-
-
-def _percent(row, name):
-  return '' if row is None else f'{100 * row[name]:.1f}'
-
-
-def _work(row):
-  return '' if row is None else f'{row["frontend_work"]:.3f} + {row["worker_work"]:.2f}'
-
-
 def save_pictures(rows: Sequence[dict], workdir: Path, title: str) -> list[Path]:
-  """Degraded accuracy against extra work and against k, overall accuracy against f, from `summarise`d rows.
+  """Degraded accuracy against extra work and against k, overall accuracy against f, from rows of `mean_over_seeds`.
 
   Drawn are the rows of the smallest r, the last picture at the smallest k: more would hide each other.
   """
@@ -194,15 +193,26 @@ def _figures(config, path, base, options) -> dict:
   return trained.record | {'kind': 'comparison', 'passthrough': trained.scheme.passthrough}
 
 
-def load_base(comparison: Comparison, path: Path, base_dir: str | Path | None, options: RunOptions) -> base_model.Base:
-  """The base model, loaded or trained: that of the first seed, whatever the codes' seeds."""
-  base_dir = path / 'base' if base_dir is None else Path(base_dir)
-  code_config = CodeConfig(comparison.dataset, comparison.base_model).resolved()
-  base_model.check_base_dir(base_dir, code_config)
+def obtain_base(comparison: Comparison, path: Path, base_dir: str | Path | None, options: RunOptions,
+                own: Path | None = None) -> base_model.Base:
+  """The base model, loaded or trained: that of the first seed, whatever the codes' seeds.
+
+  Args:
+    comparison: names it.
+    path: the workdir.
+    base_dir: a workdir of `train_base`; None for `own`.
+    options: how to train it.
+    own: where it lies, or is trained where there is none; None for <path>/base.
+
+  Raises:
+    InputError: before anything is written, if base_dir holds no such base model, or the data are not to be had.
+  """
+  own = own or path / 'base'
+  base_model.check_base_dir(base_dir or own, comparison.base_model, comparison.dataset, may_be_empty=base_dir is None)
   options.choose_devices(models.is_convolutional(comparison.base_model), 64)
+  config = CodeConfig(comparison.dataset, comparison.base_model).resolved()
   dataset = data.load(comparison.dataset, options.data_dir)
-  return (base_model.load_base(code_config, dataset, path, str(base_dir)) or
-          base_model.finish_base(code_config, path, str(base_dir), options))
+  return base_model.obtain(config, dataset, path, base_dir, options, own)
 
 
 def _multiply_adds(base) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from experiments.studies import comparison, plots
 from experiments.studies.comparison import Comparison
+from experiments.studies.tables import markdown
 from lcode.errors import InputError, OutOfTime
 from lcode.runs import records
 from lcode.runs.configs import CodeConfig, RunOptions
@@ -68,7 +69,7 @@ APPROXIFER = 'ApproxIFER\'s plot data, S = 1, ResNet-18'
 
 def paper_suite() -> list[Row]:
   """The 2018 paper's code by its recipe (arXiv:1806.01259) with every figure that is published for it."""
-  found = [
+  rows = [
       Row('mnist', 'mlp', 'learned-mlp', 2, epochs=40, recipe='paper', published=(97.93, 97.1), source=AUTHORS),
       Row('fashion_mnist', 'mlp', 'learned-mlp', 2, epochs=60, recipe='paper', published=(89.47, 87.1), source=AUTHORS),
       Row('fashion_mnist', 'mlp', 'learned-conv', 2, epochs=12, recipe='paper', published=(89.47, 81.4),
@@ -78,43 +79,41 @@ def paper_suite() -> list[Row]:
   ]
   for dataset, deployed, learned, parm in [('mnist', 99.2, 99.2, 99.19), ('fashion_mnist', 92.9, 92.2, 91.11),
                                            ('cifar10', 93.5, 82.1, 87.37)]:
-    found.append(Row(dataset, 'resnet18', 'learned-conv', 2, recipe='paper', published=(deployed, learned),
-                     source=BLOG))
-    found.append(Row(dataset, 'resnet18', 'parm-addition', 2, published=(deployed, parm), source=PARM))
-  return found
+    rows.append(Row(dataset, 'resnet18', 'learned-conv', 2, recipe='paper', published=(deployed, learned),
+                    source=BLOG))
+    rows.append(Row(dataset, 'resnet18', 'parm-addition', 2, published=(deployed, parm), source=PARM))
+  return rows
 
 
 def _best_known() -> dict[tuple, tuple[tuple[float, float], str]]:
   """The published figures of least drop and their source, for (data set, base model, k, r), whatever the code."""
-  found = {(dataset, 'resnet18', 8, 1): (figures, APPROXIFER) for dataset, figures in [
+  known = {(dataset, 'resnet18', 8, 1): (figures, APPROXIFER) for dataset, figures in [
       ('mnist', (99, 87.2)), ('fashion_mnist', (93, 74)), ('cifar10', (94, 77.6))]}
   rows = [row for row in paper_suite() if row.published]
   for row in sorted(rows, key=lambda row: row.published[0] - row.published[1]):
-    found.setdefault((row.dataset, row.base_model, row.k, row.r), (row.published, row.source))
-  return found
+    known.setdefault((row.dataset, row.base_model, row.k, row.r), (row.published, row.source))
+  return known
 
 
 def best_suite() -> list[Row]:
   """lcode's own codes over every base model; three seeds at k = 2 and 5 over the small one.
 
-  Preimages where they cost no more than a published encoder does. Over ResNets fewer epochs than the recipe's, so
-  that processors can, but for ResNet-18 on CIFAR-10, which wants an accelerator.
+  Over ResNets fewer epochs than the recipe's, so that processors can, but for ResNet-18 on CIFAR-10, which needs an
+  accelerator.
   """
   models = [('mnist', 'mlp'), ('fashion_mnist', 'mlp'), ('cifar10', 'resnet20'), ('mnist', 'resnet18'),
             ('fashion_mnist', 'resnet18'), ('cifar10', 'resnet18')]
-  found, known = [], _best_known()
+  rows, known = [], _best_known()
   for seed in (0, 1, 2):
     for dataset, model in models:
       for k, r in [(2, 1), (3, 1), (4, 1), (5, 1), (8, 1), (4, 2)]:
         if seed == 0 or model == 'mlp' and k in (2, 5):
-          found.append(Row(dataset, model, 'bundle', k, r, seed, _epochs(dataset, model, 'bundle'), None,
-                           *known.get((dataset, model, k, r), (None, ''))))
-          if model != 'resnet18':
-            found.append(Row(dataset, model, 'preimage', k, r, seed))
+          rows.append(Row(dataset, model, 'bundle', k, r, seed, _epochs(dataset, model, 'bundle'), None,
+                          *known.get((dataset, model, k, r), (None, ''))))
   for dataset, model in models:  # the rival: a query's answer by a small network at the frontend, whatever k
-    found += [Row(dataset, model, 'backup', 2, epochs=_epochs(dataset, model, 'backup'), backup_work=work)
-              for work in BACKUPS]
-  return found
+    rows += [Row(dataset, model, 'backup', 2, epochs=_epochs(dataset, model, 'backup'), backup_work=work)
+             for work in BACKUPS]
+  return rows
 
 
 def _epochs(dataset: str, model: str, scheme: str) -> int | None:
@@ -134,7 +133,7 @@ def reproduce(rows: Iterable[Row], workdir: str, options: RunOptions, budget_s: 
   gets on. One process at a time may work in a workdir.
 
   Base models lie under <workdir>/bases, trained where there are none; codes and records under
-  <workdir>/<data set>-<base model>. What is done is not done again, what was stopped goes on.
+  <workdir>/<data set>-<base model>. What is done is not done again, what was stopped is resumed.
   """
   if budget_s <= 0:
     raise InputError(f'--budget_minutes={budget_s / 60:g} leaves no time: it must be more than 0.')
@@ -153,16 +152,17 @@ def reproduce(rows: Iterable[Row], workdir: str, options: RunOptions, budget_s: 
     try:
       if row.base not in loaded:
         failed.add(row.base)
-        loaded = {row.base: comparison.load_base(row.comparison, path / row.base, path / 'bases' / row.base, options)}
+        loaded = {row.base: comparison.obtain_base(row.comparison, path / row.base, None, options,
+                                                   path / 'bases' / row.base)}
         failed.discard(row.base)
       comparison.compare(row.comparison, str(path / row.base), None, options, loaded[row.base])
     except OutOfTime as stopped:
-      console.print(f'{row}: {stopped}; the same command goes on', highlight=False)
+      console.print(f'{row}: {stopped}; the same command resumes it', highlight=False, soft_wrap=True)
     except InputError as error:  # data that are not there, say: the other rows need not wait for them
-      console.print(f'{row}: {error}', highlight=False)
-  found = [record_of(row, path) for row in rows]
-  console.print(f'{sum(record is not None for record in found)} of {len(rows)} rows are done', highlight=False)
-  return [record for record in found if record is not None]
+      console.print(f'{row}: {error}', highlight=False, soft_wrap=True)
+  made = [record for row in rows if (record := record_of(row, path)) is not None]
+  console.print(f'{len(made)} of {len(rows)} rows are done', highlight=False)
+  return made
 
 
 def record_of(row: Row, path: Path) -> dict | None:
@@ -181,39 +181,37 @@ def record_of(row: Row, path: Path) -> dict | None:
 
 def _touched(row: Row, path: Path) -> float:
   """When the row last had a turn; 0 for never."""
-  found = records.read(path / row.base)
-  return max((turn['at'] for turn in found if turn.get('kind') == 'turn' and turn['row'] == str(row)), default=0.0)
+  turns = records.read(path / row.base)
+  return max((turn['at'] for turn in turns if turn.get('kind') == 'turn' and turn['row'] == str(row)), default=0.0)
 
 
 def _touch(row: Row, path: Path) -> None:
   records.append(path / row.base, {'kind': 'turn', 'row': str(row), 'at': time.time()})
 
 
-def markdown(rows: Iterable[Row], path: Path) -> str:
+def table(rows: Iterable[Row], path: Path) -> str:
   """The table of a suite: what is published beside what was made, with cost, seeds, seconds and hardware."""
   groups: dict[Row, list[dict]] = {}
   for row in rows:
     record = record_of(row, path)
     groups.setdefault(dataclasses.replace(row, seed=0), []).extend([] if record is None else [record])
-  titles = ('data, base model', 'code', 'k, r', 'published: deployed / degraded', 'ours: deployed / degraded', 'drop',
+  header = ('data, base model', 'code', 'k, r', 'published: deployed / degraded', 'ours: deployed / degraded', 'drop',
             'frontend + worker work', 'epochs', 'seeds', 'seconds', 'on')
-  lines = ['Drops are in points, with as many units missing as there are parities. What is published beside a bundle '
-           'is the best known of any code. Rows without figures wait.', '',
-           f'| {" | ".join(titles)} |', '|---' * len(titles) + '|']
+  lines = []
   for row, made in groups.items():
     published = '{:g} / {:g} ({})'.format(*row.published, row.source) if row.published else ''
     code = f'{row.name}, {row.recipe}' if row.recipe else row.name
-    cells = [f'{row.dataset}, {row.base_model}', code, f'{row.k}, {row.r}', published, *_figures(made)]
-    lines.append(f'| {" | ".join(cells)} |')
-  return '\n'.join(lines) + '\n'
+    lines.append([f'{row.dataset}, {row.base_model}', code, f'{row.k}, {row.r}', published, *_figures(made)])
+  return ('Drops are in points, with as many units missing as there are parities. What is published beside a bundle '
+          f'is the best known of any code. Rows without figures wait.\n\n{markdown(header, lines)}\n')
 
 
-def save_picture(found: Iterable[dict], path: Path, title: str) -> Path:
+def save_picture(rows: Iterable[dict], path: Path, title: str) -> Path:
   """The drop of every record at k = 2, r = 1 against the work at the frontend; backups of all sizes in one colour.
 
   The default answer is left out: its drop makes all others look alike.
   """
-  points = {(record['scheme'], record['seed']): record for record in found
+  points = {(record['scheme'], record['seed']): record for record in rows
             if (record['k'], record['r']) == (2, 1) and record['scheme'] != 'default'}
   names = ['backup' if name.startswith('backup-') else name for name, _ in points]
   labels = [name.removeprefix('backup-') if name.startswith('backup-') else '' for name, _ in points]

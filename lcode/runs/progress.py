@@ -10,7 +10,7 @@ console = Console(stderr=True)
 
 
 class Progress(Reporter):
-  """A bar over the steps, a line an epoch (about `lines` in all) with the accuracies `shown`, and event files."""
+  """A bar over the steps, a line per epoch (about `lines` in all) with the accuracies `shown`, and event files."""
 
   def __init__(self, title: str, workdir, shown: tuple[str, ...], lines: int = 20):
     self.title = title
@@ -35,8 +35,9 @@ class Progress(Reporter):
     self.total = total_steps
     self.next_line = done
     self.task = self.bar.add_task(self.title, total=total_steps, completed=done)
-    if 0 < done < total_steps:
-      console.print(f'{self.title}: goes on at step {done} of {total_steps}')
+    resumed = f', resumed at step {done} of {total_steps}' if 0 < done < total_steps else ''
+    if done < total_steps:  # in a line of its own: with the figures it would not fit
+      console.print(f'training {self.title}{resumed}', highlight=False, soft_wrap=True)
 
   def steps(self, done, losses):
     # A step of a small model takes a fraction of a millisecond: nothing more than this happens here.
@@ -48,7 +49,7 @@ class Progress(Reporter):
       self._write_events(figures, step)
     if step >= self.next_line or step == self.total:
       self.next_line = step + self.total / self.lines
-      console.print(self._line(figures), highlight=False)
+      console.print(self._line(figures), highlight=False, soft_wrap=True)
 
   def _write_events(self, figures, step):
     self.writer.add_scalar('train_loss', figures['train_loss'], step)
@@ -57,8 +58,7 @@ class Progress(Reporter):
         self.writer.add_scalar(name.replace('_', '/', 1), value, step)
 
   def _line(self, figures):
-    text = (f'{self.title}: epoch {figures["epoch"]}, step {figures["step"]}/{self.total}, '
-            f'loss {figures["train_loss"]:.4f}')
+    text = f'  epoch {figures["epoch"]}, step {figures["step"]}/{self.total}, loss {figures["train_loss"]:.4f}'
     for name in self.shown:
       value = figures.get(f'validation_{name}_accuracy')
       if value is not None:
@@ -78,9 +78,10 @@ def _event_writer(folder):
 
 
 def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
+  """A table on standard error; what does not fit the terminal is folded, never cut."""
   table = Table(title=title)
   for column, name in enumerate(header):
-    table.add_column(name, justify='left' if column == 0 else 'right')
+    table.add_column(name, justify='left' if column == 0 else 'right', overflow='fold')
   for row in rows:
     table.add_row(*row)
   console.print(table)

@@ -357,7 +357,7 @@ def test_what_is_registered_is_known_by_name(monkeypatch):
   coders.register_decoder('mine', lambda code: MyBundleDecoder(code))
   assert make_scheme(Code(2, 1), linear, 'my-sums', 'subtraction').systematic
   assert make_scheme(Code(2, 1), linear, 'bundle', 'mine', students(MLP(3))).bundled
-  for name, value, match in [('mlp', Sums, 'there already'), ('my sums', Sums, 'is no name for'),
+  for name, value, match in [('mlp', Sums, 'there already'), ('my sums', Sums, 'is not allowed'),
                              ('x', MLP(3), 'makes no encoder'), ('x', 3, 'makes no'),
                              ('x', Started, 'cannot be built from a Code alone'), ('x', lambda code: 3, 'makes 3 of')]:
     with refused(match):

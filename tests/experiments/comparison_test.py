@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.studies import comparison
+from experiments.studies import comparison, tables
 from lcode.coding import coders
 from lcode.errors import InputError
 from lcode.runs import base_model
@@ -37,32 +37,32 @@ def by_row(rows):
 
 
 def test_every_row_is_there_with_its_cost(compared):
-  _, path, found = compared
-  rows = by_row(found)
+  _, path, made = compared
+  rows = by_row(made)
   names = ('approxifer', 'replication', 'addition:from_base:subtraction', 'backup-0.1')
-  assert set(rows) == {(name, k, r) for name in names for k in (2,) for r in (1, 2)} and len(found) == 8
+  assert set(rows) == {(name, k, r) for name in names for k in (2,) for r in (1, 2)} and len(made) == 8
   for (name, k, r), row in rows.items():
     expected = {'replication': r, 'backup-0.1': 0}.get(name, r / k)
     assert row['worker_work'] == pytest.approx(expected, rel=1e-3)
     low, high = {'backup-0.1': (0.05, 0.11)}.get(name, (0, 0.05))
     assert low <= row['frontend_work'] <= high
-    assert row['passthrough'] == (name != 'approxifer') and len({row['base_sha256'] for row in found}) == 1
+    assert row['passthrough'] == (name != 'approxifer') and len({row['base_sha256'] for row in made}) == 1
     if name == 'replication':
       assert row['degraded_accuracy'] == row['available_accuracy'] and row['reconstruction_accuracy'] == 1
-  assert [json.loads(line) for line in (path / 'records.jsonl').read_text().splitlines()] == found
+  assert [json.loads(line) for line in (path / 'records.jsonl').read_text().splitlines()] == made
 
 
 def test_what_is_done_is_not_done_again(compared, base_dir, monkeypatch):
-  what, path, found = compared
+  what, path, made = compared
   monkeypatch.setattr(comparison, 'train_code', lambda *_: pytest.fail('trained again'))
   before = (path / 'records.jsonl').read_bytes()
-  assert comparison.compare(what, str(path), base_dir, ONE) == found
+  assert comparison.compare(what, str(path), base_dir, ONE) == made
   assert (path / 'records.jsonl').read_bytes() == before
-  assert by_row(comparison.latest(path, found[0])) == by_row(found)
-  assert comparison.latest(path, found[0] | {'base_sha256': 'another'}) == []
+  assert by_row(comparison.latest(path, made[0])) == by_row(made)
+  assert comparison.latest(path, made[0] | {'base_sha256': 'another'}) == []
 
 
-def test_a_row_cut_short_goes_on(base_dir, tmp_path):
+def test_a_row_cut_short_is_resumed(base_dir, tmp_path):
   what = comparison.Comparison('digits', 'mlp', ('parm-addition',), (2,), (1,), epochs=2)
   whole = comparison.compare(what, str(tmp_path / 'a'), base_dir, ONE)[0]
   stopped = RunOptions(devices=1, max_steps=3)
@@ -72,13 +72,13 @@ def test_a_row_cut_short_goes_on(base_dir, tmp_path):
 
 
 def test_table_and_pictures(compared):
-  _, path, found = compared
-  rows = comparison.summarise(found)
-  text = comparison.markdown(rows)
+  _, path, made = compared
+  rows = comparison.mean_over_seeds(made)
+  text = tables.tables(rows)
   for row in rows:
     table = text.split(f'r = {row["r"]}. Degraded')[1].split('r = ')[0]
     by_missing = ' / '.join(f'{100 * value["degraded_accuracy"]:.1f}' for value in
-                            by_row(found)[row['scheme'], row['k'], row['r']]['missing'])
+                            by_row(made)[row['scheme'], row['k'], row['r']]['missing'])
     assert f'| {row["scheme"]} | {by_missing} |' in table
     work = text.split(f'r = {row["r"]}. Extra work')[1].split('r = ')[0]
     assert f'| {row["scheme"]} | {row["frontend_work"]:.3f} + {row["worker_work"]:.2f} |' in work
@@ -90,7 +90,7 @@ def test_table_and_pictures(compared):
 def test_means_over_seeds(compared):
   row = compared[2][0]
   other = row | {'seed': 1, 'degraded_accuracy': row['degraded_accuracy'] - 0.1}
-  mean, = comparison.summarise([row, other])
+  mean, = comparison.mean_over_seeds([row, other])
   assert mean['seeds'] == 2 and mean['spread'] == pytest.approx(0.1)
   assert mean['degraded_accuracy'] == pytest.approx(row['degraded_accuracy'] - 0.05)
 
@@ -107,18 +107,49 @@ def test_overall_accuracy_by_simulation(rng):
 
 def test_rows_that_cannot_be_are_left_out_with_the_reason(base_dir, tmp_path, capsys):
   what = comparison.Comparison('digits', 'mlp', ('nercc', 'addition:base:subtraction', 'berrut'), (1, 500), (1,))
-  found = comparison.compare(what, str(tmp_path), base_dir, ONE)
-  assert set(by_row(found)) == {('berrut', 1, 1)}
+  made = comparison.compare(what, str(tmp_path), base_dir, ONE)
+  assert set(by_row(made)) == {('berrut', 1, 1)}
   said = ' '.join(capsys.readouterr().err.split())
   assert 'nercc, k=1, r=1: left out: k=1 leaves a spline too few workers' in said
-  assert 'addition:base:subtraction, k=1, r=1: left out: --decoder=subtraction undoes sums' in said
+  assert 'addition:base:subtraction, k=1, r=1: left out: decoder=\'subtraction\' undoes sums' in said
   assert 'berrut, k=500, r=1: left out: k=500 is larger than the split' in said
-  with pytest.raises(InputError, match="'nonsense' is no scheme"):
-    comparison.compare(comparison.Comparison('digits', 'mlp', FREE, (2,), (1,)), str(tmp_path / 'b'), base_dir, ONE)
-  assert not (tmp_path / 'b').exists()
 
 
-def test_families():
+@pytest.mark.parametrize('change, words', [
+    ({'schemes': FREE}, "'nonsense' is no scheme"), ({'schemes': ()}, r'schemes=\(\) leaves nothing to compare'),
+    ({'ks': (0,)}, 'ks=0 is not allowed'), ({'rs': (1.5,)}, 'rs=1.5 is not allowed'),
+    ({'seeds': (-1,)}, 'seeds=-1'), ({'backup_work': (-0.1,)}, 'backup_work=-0.1')])
+def test_what_cannot_be_compared_is_a_sentence(change, words):
+  fine = {'dataset': 'digits', 'base_model': 'mlp', 'schemes': ('nercc',), 'ks': (2,), 'rs': (1,)}
+  with pytest.raises(InputError, match=words):
+    comparison.Comparison(**fine | change)
+
+
+def test_a_base_dir_that_is_mistyped_leaves_no_trace(tmp_path):
+  what = comparison.Comparison('digits', 'mlp', ('nercc',), (2,), (1,))
+  with pytest.raises(InputError, match="base_dir='.*typo' holds no base model"):
+    comparison.compare(what, str(tmp_path / 'b'), str(tmp_path / 'typo'), ONE)
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_of_other_epochs_are_not_mixed_and_epochs_are_shown(compared):
+  _, path, made = compared
+  trained = next(row for row in made if row['scheme'] == 'addition:from_base:subtraction')
+  assert trained['config']['epochs'] == 3 and trained['steps']
+  folder = path / 'mixed'
+  folder.mkdir()
+  rows = [trained, trained | {'seed': 1}, trained | {'seed': 2, 'config': trained['config'] | {'epochs': 7}},
+          trained | {'seed': 3, 'config': trained['config'] | {'epochs': 7}, 'max_steps': 5}]
+  for count, expected in ((2, [0, 1]), (3, [2]), (4, [3])):
+    (folder / 'records.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows[:count]))
+    assert [row['seed'] for row in comparison.latest(folder, trained)] == expected
+  free = next(row for row in made if row['scheme'] == 'approxifer')
+  text = tables.tables(comparison.mean_over_seeds([rows[3], free | {'k': trained['k'], 'r': trained['r']}]))
+  epochs = text.split('Epochs of training')[1]
+  assert '| addition:from_base:subtraction | 7, cut at 5 steps |' in epochs and 'approxifer' not in epochs
+
+
+def test_presets():
   for name, preset in PRESETS.items():
     config = config_of(name, 4, 2, 'mnist', 'mlp', 7, None, 10_000)
     assert (config.encoder, config.decoder, config.parity_model) == (

@@ -3,6 +3,8 @@
 import importlib
 import json
 import os
+import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,12 +20,14 @@ from lcode.runs.code_run import train_code
 from lcode.runs.configs import CodeConfig, RunOptions
 
 ROOT = Path(__file__).parents[2]
-MODULES = sorted(path.stem for path in (ROOT / 'experiments').glob('*.py') if path.stem not in ('__init__', 'common'))
+MODULES = sorted(path.stem for path in (ROOT / 'experiments').glob('*.py')
+                 if "__name__ == '__main__'" in path.read_text())
 
 
-def start(module, *arguments):
-  return subprocess.run([sys.executable, '-m', f'experiments.{module}', *arguments], capture_output=True, text=True,
-                        cwd=ROOT, env={**os.environ, 'COLUMNS': '120'})
+def start(module, *arguments, path='', **options):
+  environment = {**os.environ, 'COLUMNS': '120', 'PYTHONPATH': str(path)}
+  return subprocess.run([sys.executable, '-m', f'experiments.{module}', *arguments], text=True, cwd=ROOT,
+                        env=environment, **{'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE} | options)
 
 
 @pytest.mark.parametrize('module', MODULES)
@@ -96,3 +100,96 @@ def test_codes_over_a_pendulum(tmp_path):
   errors = {name: row['relative_error'] for name, row in record['rows'].items()}
   assert errors['Berrut, plain (ApproxIFER)'] < 0.7 * record['default_relative_error']
   assert errors['learned encoder, parity model and decoder'] < 0.8 * record['default_relative_error']
+
+
+MINE = '''
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+import lcode
+
+class First(nn.Module):
+  code: lcode.Code
+  parities = 'firsts'
+  def __call__(self, x):
+    return jnp.broadcast_to(x[:1], (self.code.r, *x.shape[1:]))
+
+class Linear(nn.Module):
+  num_outputs: int
+  @nn.compact
+  def __call__(self, x, train=False):
+    return nn.Dense(self.num_outputs)(x)
+
+def load(data_dir):
+  x = np.random.default_rng(0).normal(size=(600, 3)).astype(np.float32)
+  labels = x.argmax(-1)
+  return {'train_images': x[:500], 'train_labels': labels[:500], 'test_images': x[500:], 'test_labels': labels[500:]}
+
+lcode.register_encoder('first', First)
+lcode.register_model('linear', lambda shape, num_outputs, axis_name: Linear(num_outputs))
+lcode.register_parity_model('small', lambda module, shape, num_outputs, config: lcode.from_module(Linear(num_outputs)))
+lcode.register_preset('mine', lcode.Preset('first', 'mlp', 'small', recipe='distil', source='a preset of mine'))
+lcode.register_dataset('triples', load, lcode.Spec(validation=100, image_shape=(3,), num_classes=3, scale=1.0))
+'''
+
+
+def test_a_users_own_parts_are_imported_before_the_flags_are_read(tmp_path):
+  (tmp_path / 'my_parts.py').write_text(MINE)
+  result = start('compare', '--import=my_parts', '--help', path=tmp_path)
+  assert result.returncode == 0 and not result.stderr
+  for word in ('triples', 'linear', 'mine (a preset of mine)'):
+    assert word in result.stdout
+  workdir = tmp_path / 'run'
+  result = start('train_code', '--import', 'my_parts', '--dataset=triples', '--base_model=linear', '--scheme=mine',
+                 '--max_steps=3', f'--workdir={workdir}', path=tmp_path)
+  assert result.returncode == 0, result.stderr[-2000:]
+  config = json.loads(result.stdout)['config']
+  assert (config['dataset'], config['base_model'], config['encoder'], config['parity_model']) == (
+      'triples', 'linear', 'first', 'small')
+  result = start('evaluate', '--import=my_parts', f'--workdir={workdir}', path=tmp_path)
+  assert result.returncode == 0, result.stderr[-2000:]
+  result = start('evaluate', f'--workdir={workdir}')  # without it, one is told what is unknown
+  assert result.returncode == 1 and "unknown data set 'triples'" in result.stderr
+
+
+def flags_in(help_text):
+  return re.findall(r'^  --(\w+)', help_text, re.MULTILINE)
+
+
+@pytest.mark.parametrize('module', MODULES)
+def test_help_shows_the_commands_own_flags_first(module):
+  result = start(module, '--help')
+  assert result.returncode == 0 and not result.stderr
+  assert result.stdout.startswith(importlib.import_module(f'experiments.{module}').__doc__.strip())
+  shown = flags_in(result.stdout)
+  source = (ROOT / 'experiments' / f'{module}.py').read_text()
+  own = re.findall(r"DEFINE_\w+\('(\w+)'", source)
+  assert own and shown[:len(own)] == own and len(set(shown)) == len(shown)
+  if 'define_code_flags' in source:
+    assert {'scheme', 'k', 'r', 'dataset', 'base_model', 'encoder', 'decoder', 'import'} <= set(shown)
+
+
+@pytest.mark.parametrize('arguments, words', [
+    (['train_code', '--nonsense=3'], 'nonsense'), (['train_code', '--k=two'], '--k=two'),
+    (['train_code', 'k=2'], "'k=2' is no flag"), (['evaluate', '--workdir='], '--workdir= names no directory'),
+    (['train_code', '--import=no_such_module'], "No module named 'no_such_module'"),
+    (['train_code', '--import='], '--import= names no module'),
+    (['train_code', '--max_steps=0'], 'max_steps=0 is not allowed'),
+    (['compare', '--schemes='], '--schemes= names no scheme'), (['compare', '--k='], '--k= is not allowed'),
+    (['reproduce', '--only=nothing'], '--only=nothing names no base model')])
+def test_what_is_mistyped_is_a_sentence(arguments, words, tmp_path):
+  result = start(*arguments, *([] if '--workdir=' in arguments else [f'--workdir={tmp_path}/run']))
+  assert result.returncode == 1 and words in result.stderr and not result.stdout
+  assert len(result.stderr.splitlines()) == 1 and not (tmp_path / 'run').exists()
+
+
+def test_a_terminal_is_spared_the_json(tmp_path):
+  ours, theirs = pty.openpty()
+  result = start('train_base', f'--workdir={tmp_path}/base', '--max_steps=2', stdout=theirs)
+  os.close(theirs)
+  assert result.returncode == 0, result.stderr
+  os.set_blocking(ours, False)
+  with pytest.raises(BlockingIOError if sys.platform != 'linux' else OSError):  # Linux: the other end is closed
+    os.read(ours, 1)
+  os.close(ours)
+  assert f'record: {tmp_path}/base/records.jsonl' in result.stderr

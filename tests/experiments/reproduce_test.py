@@ -20,7 +20,7 @@ from lcode.training import loop
 
 ONE = RunOptions(devices=1, save_every_s=0.5)
 ROWS = [Row('digits', 'mlp', 'bundle', 2, seed=seed, epochs=2, published=(98, 90.5), source='somebody')
-        for seed in (0, 1)] + [Row('digits', 'mlp', 'preimage', 3, 2)]
+        for seed in (0, 1)] + [Row('digits', 'mlp', 'approxifer', 3, 2)]
 
 
 @pytest.fixture(scope='module')
@@ -31,20 +31,20 @@ def workdir(tmp_path_factory):
 
 
 def test_rows_are_made_once_and_their_table_says_what_they_gave(workdir, monkeypatch):
-  found = reproduce.reproduce(ROWS, str(workdir), ONE, 600)
-  assert [(record['scheme'], record['k'], record['seed']) for record in found] == [
-      ('bundle', 2, 0), ('bundle', 2, 1), ('preimage', 3, 0)]
-  two, one = [line.split(' | ') for line in reproduce.markdown(ROWS, workdir).splitlines()[4:]]
-  values = [100 * record['missing'][-1]['degraded_accuracy'] for record in found]
-  deployed = 100 * found[0]['available_accuracy']
+  made = reproduce.reproduce(ROWS, str(workdir), ONE, 600)
+  assert [(record['scheme'], record['k'], record['seed']) for record in made] == [
+      ('bundle', 2, 0), ('bundle', 2, 1), ('approxifer', 3, 0)]
+  two, one = [line.split(' | ') for line in reproduce.table(ROWS, workdir).splitlines()[4:]]
+  values = [100 * record['missing'][-1]['degraded_accuracy'] for record in made]
+  deployed = 100 * made[0]['available_accuracy']
   mean = np.mean(values[:2])
   assert two[3:6] == ['98 / 90.5 (somebody)', f'{deployed:.2f} / {mean:.2f} ± {np.ptp(values[:2]) / 2:.2f}',
                       f'{deployed - mean:.2f}'] and two[8] == '2'
   assert one[4] == f'{deployed:.2f} / {values[2]:.2f}' and one[7] == '0'
   monkeypatch.setattr(comparison, 'train_code', lambda *_: pytest.fail('made again'))
-  assert reproduce.reproduce(ROWS, str(workdir), ONE, 600) == found
+  assert reproduce.reproduce(ROWS, str(workdir), ONE, 600) == made
   other = dataclasses.replace(ROWS[0], epochs=3)
-  assert reproduce.record_of(other, workdir) is None and reproduce.markdown([other], workdir).count('not made yet') == 1
+  assert reproduce.record_of(other, workdir) is None and reproduce.table([other], workdir).count('not made yet') == 1
 
 
 def test_the_longest_waiting_goes_first_and_the_budget_ends_it(workdir, monkeypatch):
@@ -61,7 +61,7 @@ def test_the_longest_waiting_goes_first_and_the_budget_ends_it(workdir, monkeypa
   for _ in range(4):
     clock[0] += 1000
     assert reproduce.reproduce(rows, str(workdir), ONE, 60) == []
-  assert turns == [0, 1, 2, 0]  # one a options: the first takes all of the budget
+  assert turns == [0, 1, 2, 0]  # the first takes all of the budget
   with pytest.raises(InputError, match='budget_minutes=0'):
     reproduce.reproduce(rows, str(workdir), ONE, 0)
 
@@ -100,8 +100,8 @@ def test_rows_over_another_base_model_are_not_done_and_their_codes_not_gone_on_w
   shutil.rmtree(path / 'bases')
   base_model.train_base(BaseConfig(epochs=1, seed=1), str(path / 'bases' / 'digits-mlp'), ONE)
   assert reproduce.record_of(ROWS[0], path) is None
-  (found,) = reproduce.reproduce(ROWS[:1], str(path), ONE, 600)
-  assert found['available_accuracy'] != reproduce.record_of(ROWS[0], workdir)['available_accuracy']
+  (made,) = reproduce.reproduce(ROWS[:1], str(path), ONE, 600)
+  assert made['available_accuracy'] != reproduce.record_of(ROWS[0], workdir)['available_accuracy']
   code = next((workdir / 'digits-mlp' / 'codes').glob('bundle*'))
   with pytest.raises(InputError, match='was started'):
     train_code(ROWS[0].config, shutil.copytree(code, path / 'code'), str(path / 'bases' / 'digits-mlp'), ONE)
@@ -112,8 +112,8 @@ def test_a_base_model_that_cannot_be_had_stops_its_own_rows_alone(workdir, monke
   monkeypatch.setattr(comparison.data, 'load', lambda name, *_, load=data.load: load('digits') if name == 'digits'
                       else pytest.fail('twice') if (workdir / 'asked').exists()
                       else (_ for _ in ()).throw(InputError(str((workdir / 'asked').write_text('')))))
-  found = reproduce.reproduce([lost, dataclasses.replace(lost, k=3), ROWS[2]], str(workdir), ONE, 600)
-  assert [record['scheme'] for record in found] == ['preimage']
+  made = reproduce.reproduce([lost, dataclasses.replace(lost, k=3), ROWS[2]], str(workdir), ONE, 600)
+  assert [record['scheme'] for record in made] == ['approxifer']
 
 
 def test_every_row_of_every_suite_can_be_made():

@@ -90,7 +90,7 @@ def test_parts_go_together_by_what_they_declare():
 @pytest.mark.parametrize('register, words', [
     (lambda: lcode.register_encoder('mlp', MyEncoder), "encoder 'mlp' is there already"),
     (lambda: lcode.register_encoder('my encoder', MyEncoder), "the encoder name 'my encoder' is not allowed"),
-    (lambda: lcode.register_decoder('mine', 3), 'does not make a decoder'),
+    (lambda: lcode.register_decoder('mine', 3), 'makes no decoder'),
     (lambda: lcode.register_model('mine', 'resnet'), 'is no function'),
     (lambda: lcode.register_parity_model('mine', 3), 'give a function'),
     (lambda: lcode.register_preset('mine', lcode.Preset('nothing')), "unknown encoder 'nothing'"),

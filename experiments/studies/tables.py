@@ -1,0 +1,62 @@
+"""Tables in Markdown: of anything, and of the rows of a comparison."""
+
+from collections.abc import Iterable, Sequence
+
+from lcode.errors import InputError
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+  """A table; raises InputError if a row has another number of cells than the header."""
+  lines = [f'| {" | ".join(header)} |', '|---' * len(header) + '|']
+  for row in rows:
+    if len(row) != len(header):
+      raise InputError(f'a row of {len(row)} cells does not fit a header of {len(header)}: give as many.')
+    lines.append(f'| {" | ".join(row)} |')
+  return '\n'.join(lines)
+
+
+def tables(rows: Sequence[dict]) -> str:
+  """Tables of `mean_over_seeds` rows: for each r the accuracies, the extra work and the epochs, a column for each k."""
+  parts = []
+  for r in sorted({row['r'] for row in rows}):
+    here = {(row['scheme'], row['k']): row for row in rows if row['r'] == r}
+    ks = sorted({k for _, k in here})
+    names = list(dict.fromkeys(name for name, _ in here))
+    intact = [name for name in names if not next(row for (n, _), row in here.items() if n == name)['passthrough']]
+    trained = [name for name in names if any(row['epochs'] for (n, _), row in here.items() if n == name)]
+    counts = ' / '.join(str(m) for m in range(1, r + 1))
+    parts.append(f'r = {r}. Degraded accuracy, %, with {counts} missing')
+    parts.append(_table(ks, {name: [_degraded(here.get((name, k))) for k in ks] for name in names} | {
+        f'{name}, nothing missing': [_percent(here.get((name, k)), 'intact_accuracy') for k in ks] for name in intact}))
+    parts.append(f'r = {r}. Extra work at the frontend + at the workers, relative to k inferences by F')
+    parts.append(_table(ks, {name: [_work(here.get((name, k))) for k in ks] for name in names}))
+    if trained:
+      parts.append(f'r = {r}. Epochs of training; rows of different epochs are not to be ranked by small differences')
+      parts.append(_table(ks, {name: [epochs_of(here.get((name, k))) for k in ks] for name in trained}))
+  return '\n\n'.join(parts) + '\n'
+
+
+def _table(ks, cells):
+  return markdown(['scheme', *(f'k = {k}' for k in ks)], ([name, *row] for name, row in cells.items()))
+
+
+def epochs_of(row: dict | None) -> str:
+  """How long a row of `mean_over_seeds` was trained, '' for not at all."""
+  if row is None or not row['epochs']:
+    return ''
+  return str(row['epochs']) + (f', cut at {row["max_steps"]} steps' if row['max_steps'] else '')
+
+
+def _degraded(row):
+  if row is None:
+    return ''
+  spread = f' ± {50 * row["spread"]:.1f}' if row['seeds'] > 1 else ''
+  return ' / '.join(f'{100 * value:.1f}' for value in row['by_missing']) + spread
+
+
+def _percent(row, name):
+  return '' if row is None else f'{100 * row[name]:.1f}'
+
+
+def _work(row):
+  return '' if row is None else f'{row["frontend_work"]:.3f} + {row["worker_work"]:.2f}'
