@@ -8,7 +8,7 @@
 
 A scheme names its parts, loss and recipe; flags for these change them. Parts named without a scheme are taken together
 with those of "Learning a Code": --encoder=mlp, --parity_model=base, --decoder=mlp.
-Stopped and started again with the same command, it goes on where it was, and ends bit for bit as if never stopped.
+Stopped and started again with the same command, it resumes where it was, and ends bit for bit as if never stopped.
 """
 
 import dataclasses
@@ -31,11 +31,11 @@ def define_flags():
   flags.DEFINE_string('recipe', None, f'default: the scheme\'s; {", ".join(RECIPES)}; paper is that of '
                       'arXiv:1806.01259 to the letter')
   flags.DEFINE_integer('epochs', None, 'default: the recipe\'s for the data set')
-  flags.DEFINE_integer('batch_size', None, 'groups a step, over all devices; default: the recipe\'s')
+  flags.DEFINE_integer('batch_size', None, 'groups per step, over all devices; default: the recipe\'s')
   flags.DEFINE_integer('seed', 0, 'of initial weights, groups and augmentation (and of a base trained on the spot)')
   flags.DEFINE_integer('scenarios', None, 'how many to sample for each step; default: all, or 64 where there are more')
   flags.DEFINE_integer('num_byzantine', 0,
-                       'of the berrut and approxifer decoders: how many wrong answers a group to locate')
+                       'of the berrut and approxifer decoders: how many wrong answers per group to locate')
   flags.DEFINE_string('workdir', 'runs/code', 'where checkpoints, records and events go')
   common.define_training_flags()
 

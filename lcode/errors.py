@@ -13,7 +13,7 @@ class DivergedError(InputError):
 
 
 class OutOfTime(Exception):
-  """A run was saved and stopped because its time is over; the same command goes on with it."""
+  """A run was saved and stopped because its time is over; the same command resumes it."""
 
 
 def one_of(kind: str, name: str, known) -> str:

@@ -31,10 +31,10 @@ def names(lines):
 def third_party(folder):
   """Distributions that the files below `folder` import, wherever in them."""
   nodes = [node for path in (ROOT / folder).rglob('*.py') for node in ast.walk(ast.parse(path.read_text()))]
-  found = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
-  found |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-  found = {name.split('.')[0] for name in found} - {'lcode', 'experiments'}
-  return {DISTRIBUTIONS.get(name, name) for name in found - set(sys.stdlib_module_names)}
+  imported = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+  imported |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+  imported = {name.split('.')[0] for name in imported} - {'lcode', 'experiments'}
+  return {DISTRIBUTIONS.get(name, name) for name in imported - set(sys.stdlib_module_names)}
 
 
 def run(*command, **options):

@@ -96,8 +96,8 @@ class PackedDecoder(nn.Module):
     packing = self.param('packing', lambda key: jax.tree.map(jnp.asarray, self.packing))
     mean = outputs[k:].sum(0) / jnp.maximum(available[k:].sum(), 1)  # they are all the same
     digits = class_digits(k, outputs.shape[-1])
-    found = packing.read(mean[None])[0][:k * digits.shape[1]].reshape(k, 1, -1)
-    scores = -jnp.square(found - digits[None]).sum(-1)
+    read = packing.read(mean[None])[0][:k * digits.shape[1]].reshape(k, 1, -1)
+    scores = -jnp.square(read - digits[None]).sum(-1)
     return scores - scores.max(-1, keepdims=True)
 
 
@@ -124,13 +124,13 @@ def class_digits(k: int, classes: int) -> np.ndarray:
                      f'{classes - 1} queries.')
   digits = (classes - 1) // k
   base = next(base for base in itertools.count(2) if base**digits >= classes)
-  found = np.arange(classes)[:, None] // base**np.arange(digits) % base
-  return np.asarray(2 * found / (base - 1) - 1, np.float32)
+  written = np.arange(classes)[:, None] // base**np.arange(digits) % base
+  return np.asarray(2 * written / (base - 1) - 1, np.float32)
 
 
-def message_of(found, classes: int):
+def message_of(chosen, classes: int):
   """The digits of classes, int[k], side by side, and zeros: f32[C - 1]."""
-  digits = jnp.asarray(class_digits(len(found), classes))[found].reshape(-1)
+  digits = jnp.asarray(class_digits(len(chosen), classes))[chosen].reshape(-1)
   return jnp.pad(digits, (0, classes - 1 - len(digits)))
 
 
@@ -167,7 +167,7 @@ def _messages(key, k: int, classes: int) -> np.ndarray:
     every = jax.random.permutation(key, every)
   else:
     every = jax.random.randint(key, (MESSAGES, k), 0, classes)
-  return np.asarray(jax.vmap(lambda found: message_of(found, classes))(every))
+  return np.asarray(jax.vmap(lambda chosen: message_of(chosen, classes))(every))
 
 
 def _around(anchor, outputs, jacobian):

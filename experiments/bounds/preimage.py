@@ -97,8 +97,8 @@ def find_anchor(key, base_apply: Callable, base_variables, query_shape: tuple[in
     at, jacobian = base_apply(base_variables, anchor[None])[0], jax.jacrev(
         lambda image: base_apply(base_variables, image[None])[0])(anchor)
     inverse = jnp.linalg.pinv(jacobian.reshape(len(at), -1)).T
-    found = base_apply(base_variables, anchor[None] + (probes @ inverse).reshape(-1, *query_shape)) - at[None]
-    return jnp.max(jnp.abs(found - probes)), anchor, inverse
+    answered = base_apply(base_variables, anchor[None] + (probes @ inverse).reshape(-1, *query_shape)) - at[None]
+    return jnp.max(jnp.abs(answered - probes)), anchor, inverse
 
   errors, anchors, inverses = jax.lax.map(around, jnp.concatenate([scale * rays for scale in SCALES]))
   best = jnp.argmin(jnp.nan_to_num(errors, nan=jnp.inf))

@@ -56,9 +56,9 @@ def group_costs(scheme: Scheme, params, model_state, base_variables, query_shape
 
   replies = jax.eval_shape(infer, params, model_state, base_variables, coded)
   own = jax.eval_shape(scheme.base_apply, base_variables, x)
-  for found, wanted in ((own, whole('num_outputs', num_outputs)),
-                        (replies, num_outputs * (k if scheme.bundled else 1))):
-    if found.shape[-1] != wanted:
+  for answered, wanted in ((own, whole('num_outputs', num_outputs)),
+                           (replies, num_outputs * (k if scheme.bundled else 1))):
+    if answered.shape[-1] != wanted:
       raise InputError(f'num_outputs={num_outputs} is not what is answered, {own.shape[-1]} numbers by F and '
                        f'{replies.shape[-1]} to a parity: give C of F, and a parity model that answers as many.')
   outputs, available = jnp.zeros((n, replies.shape[-1]), replies.dtype), np.arange(n) > 0

@@ -84,8 +84,8 @@ def small_network(image_shape, num_outputs: int, multiply_adds: int) -> nn.Modul
   image_shape, num_outputs = query_shape(image_shape), whole('num_outputs', num_outputs)
   multiply_adds = whole('multiply_adds', multiply_adds, 0)
   if len(image_shape) == 3 and min(image_shape[:2]) >= LEAST_SIDE:
-    if found := _widest_cnn(image_shape, num_outputs, multiply_adds):
-      return found
+    if cnn := _widest_cnn(image_shape, num_outputs, multiply_adds):
+      return cnn
   width = 0
   while mlp_multiply_adds(image_shape, num_outputs, width + 1) <= multiply_adds:
     width += 1
@@ -93,13 +93,13 @@ def small_network(image_shape, num_outputs: int, multiply_adds: int) -> nn.Modul
 
 
 def _widest_cnn(image_shape, num_outputs, multiply_adds):
-  found = None
+  widest = None
   for width in itertools.count(1):
     convolutions, with_one = (cnn_multiply_adds(image_shape, num_outputs, width, hidden) for hidden in (0, 1))
     hidden = (multiply_adds - convolutions) // (with_one - convolutions)  # what is left goes to the dense layer
     if hidden < max(HIDDEN_A_CHANNEL * (width - 1), 1):
-      return found
-    found = SmallCNN(num_outputs, width, hidden)
+      return widest
+    widest = SmallCNN(num_outputs, width, hidden)
 
 
 def make_backup(image_shape, num_outputs: int, multiply_adds: int, base: nn.Module | None = None) -> nn.Module:
@@ -119,9 +119,9 @@ def make_backup(image_shape, num_outputs: int, multiply_adds: int, base: nn.Modu
   if base is not None and not isinstance(base, nn.Module):
     raise InputError(f'base={base!r} is no Flax module: give F as make_model returns it, or None.')
   if isinstance(base, ResNet):
-    if found := smaller(base, image_shape, multiply_adds, math.ceil(NARROWEST * base.width)):
-      return found
-  if found := small_network(image_shape, num_outputs, multiply_adds):
-    return found
+    if shallower := smaller(base, image_shape, multiply_adds, math.ceil(NARROWEST * base.width)):
+      return shallower
+  if small := small_network(image_shape, num_outputs, multiply_adds):
+    return small
   raise InputError(f'multiply_adds={multiply_adds} is too small for any backup: it must be at least '
                    f'{mlp_multiply_adds(image_shape, num_outputs, 1)} for queries of {list(image_shape)}.')

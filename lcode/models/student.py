@@ -31,14 +31,14 @@ def make_student(model: nn.Module, image_shape: tuple[int, ...], share: int) -> 
     raise InputError(f'model={model!r} is no Flax module: give the base model as make_model returns it.')
   scale = 1 / math.sqrt(share)
   if isinstance(model, ResNet):
-    if found := smaller(model, image_shape, resnet_multiply_adds(model, image_shape) / share):
-      return found
+    if shallower := smaller(model, image_shape, resnet_multiply_adds(model, image_shape) / share):
+      return shallower
   if isinstance(model, VGG) and min(filter(None, model.channels)) * scale >= 1:
     return model.clone(channels=tuple(channels and int(channels * scale) for channels in model.channels))
   if isinstance(model, (MLP, LeNet5)):
     work = _mlp_multiply_adds if isinstance(model, MLP) else _lenet5_multiply_adds
-    if found := small_network(image_shape, model.num_outputs, work(model, image_shape) // share):
-      return found
+    if small := small_network(image_shape, model.num_outputs, work(model, image_shape) // share):
+      return small
   raise InputError(f'share={share}: a {type(model).__name__} has no form of 1/{share} of its work; use fewer queries a '
                    'group, or parity models that start from F (parity_model=\'from_base\') instead of students.')
 

@@ -1,4 +1,4 @@
-"""Base models in workdirs: trained, found again, and kept beside the codes over them."""
+"""Base models in workdirs: trained, loaded, and kept beside the codes over them."""
 
 import dataclasses
 import functools

@@ -49,7 +49,7 @@ def save_tree(directory: Path, tree: Any, meta: dict) -> None:
     os.replace(part, directory)
   except (OSError, ValueError) as error:  # a full disk reaches us as either
     reason = str(error).strip().split('\n')[0][:200]
-    raise InputError(f'the checkpoint {directory} cannot be written ({reason}): make room, or use another --workdir.'
+    raise InputError(f'the checkpoint {directory} cannot be written ({reason}): make room, or use another directory.'
                      ) from error
 
 
@@ -81,16 +81,16 @@ def load_meta(directory: Path) -> dict:
   """The `meta` of a checkpoint, after comparing all its files to the manifest; raises DamagedError."""
   try:
     manifest = json.loads((directory / 'manifest.json').read_text())
-    found = _manifest(directory)
+    present = _manifest(directory)
     if not isinstance(manifest, dict):
       raise ValueError('no dictionary')
   except FileNotFoundError as error:
     raise DamagedError(f'the checkpoint {directory} is damaged (file manifest.json is missing).') from error
   except (OSError, ValueError) as error:
     raise DamagedError(f'the checkpoint {directory} is damaged (file manifest.json is changed or cut).') from error
-  for name in sorted(manifest.keys() | found.keys()):
-    if manifest.get(name) != found.get(name):
-      state = 'missing' if name not in found else 'not expected' if name not in manifest else 'changed or cut'
+  for name in sorted(manifest.keys() | present.keys()):
+    if manifest.get(name) != present.get(name):
+      state = 'missing' if name not in present else 'not expected' if name not in manifest else 'changed or cut'
       raise DamagedError(f'the checkpoint {directory} is damaged (file {name} is {state}).')
   return json.loads((directory / 'meta.json').read_text())
 
@@ -182,7 +182,7 @@ class Store:
         _log.warning('%s %s.', error, before)
         continue
       if meta['devices'] != self.devices:
-        _log.warning('step %d was written on %d device(s), this run goes on with %d: the same to float rounding, '
+        _log.warning('step %d was written on %d device(s), this run resumes it on %d: the same to float rounding, '
                      'not bit for bit.', step, meta['devices'], self.devices)
       if meta['best']:
         best = Best(meta['best']['step'], meta['best']['value'], best, meta['best']['partial'])

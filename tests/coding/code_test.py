@@ -78,10 +78,10 @@ def test_counts_beyond_floats_are_sampled_in_whole_numbers():
   counts = {m: math.comb(340, m) - math.comb(40, m) for m in range(1, 41)}
   rows = sampled_patterns(code, 2000, 0)
   assert num_patterns(code) == sum(counts.values()) > 2**170 and not rows[:, :300].all(1).any()
-  found = collections.Counter((~rows).sum(1).tolist())
+  actual = collections.Counter((~rows).sum(1).tolist())
   for m in (40, 39, 38):
     expected = 2000 * float(fractions.Fraction(counts[m], sum(counts.values())))
-    assert abs(found[m] - expected) < 5 * np.sqrt(expected)
+    assert abs(actual[m] - expected) < 5 * np.sqrt(expected)
   share = rows.mean(0)  # every unit is missing as often: parities as data units, nearly
   np.testing.assert_allclose(share, share.mean(), atol=0.04)
 
@@ -120,12 +120,12 @@ def test_a_code_is_a_static_argument():
 @pytest.mark.parametrize('k, r', [(1, 1), (3, 2), (5, 3)])
 def test_scenarios_of_codes_without_data_units_and_of_backups_by_brute_force(k, r):
   every = [p for p in itertools.product([True, False], repeat=k + r) if 1 <= p.count(False) <= r]
-  found = every_pattern(Code(k, r), passthrough=False)
-  assert set(map(tuple, found.tolist())) == set(every) and len(found) == len(every)
+  actual = every_pattern(Code(k, r), passthrough=False)
+  assert set(map(tuple, actual.tolist())) == set(every) and len(actual) == len(every)
   assert num_patterns(Code(k, r), passthrough=False) == len(every)
-  found = every_pattern(Code(k, r), parities_fail=False)
+  actual = every_pattern(Code(k, r), parities_fail=False)
   wanted = {p for p in every if all(p[k:])}
-  assert set(map(tuple, found.tolist())) == wanted and num_patterns(Code(k, r), parities_fail=False) == len(wanted)
+  assert set(map(tuple, actual.tolist())) == wanted and num_patterns(Code(k, r), parities_fail=False) == len(wanted)
   for kind, allowed in (({'passthrough': False}, set(every)), ({'parities_fail': False}, wanted)):
     sampled = sampled_patterns(Code(k, r), max(len(allowed) - 1, 1), 0, **kind)
     assert set(map(tuple, sampled.tolist())) <= allowed and len(set(map(tuple, sampled.tolist()))) == len(sampled)

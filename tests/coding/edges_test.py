@@ -390,9 +390,9 @@ def test_exact_codes_ask_for_full_precision(encoder, decoder):
   x, outputs = jnp.zeros((2, 4, 4, 1)), jnp.zeros((6, 3))
   params = jax.eval_shape(lambda: scheme.init(jax.random.key(0), x, 3))[0]
   traced = [jax.make_jaxpr(scheme.encode)(params, x), jax.make_jaxpr(scheme.decode)(params, outputs, jnp.ones(6, bool))]
-  found = [equation.params['precision'] for jaxpr in traced for equation in products(jaxpr.jaxpr)]
-  assert len(found) >= 2
-  for precision in found:
+  precisions = [equation.params['precision'] for jaxpr in traced for equation in products(jaxpr.jaxpr)]
+  assert len(precisions) >= 2
+  for precision in precisions:
     assert set(precision or [None]) == {jax.lax.Precision.HIGHEST}
 
 

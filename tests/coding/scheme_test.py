@@ -98,23 +98,23 @@ class TestContract:
     scenarios = every_pattern(Code(k, r))
     decode = jax.jit(jax.vmap(jax.value_and_grad(
         lambda o, a: (lambda y: (jnp.sum(y ** 2), y))(scheme.decode(params, o, a)), has_aux=True)))
-    (_, found), grads = decode(np.broadcast_to(outputs, (len(scenarios), *outputs.shape)), scenarios)
+    (_, actual), grads = decode(np.broadcast_to(outputs, (len(scenarios), *outputs.shape)), scenarios)
     (_, spoiled), _ = decode(np.where(scenarios[..., None], outputs, np.nan), scenarios)
     for value in (np.nan, np.inf):  # one such number of a unit that is said to be there
       broken = np.broadcast_to(outputs, (len(scenarios), *outputs.shape)).copy()
       broken[..., -1] = np.where(scenarios, broken[..., -1], value)
       (_, without), slopes = decode(broken, np.ones_like(scenarios))
-      np.testing.assert_array_equal(without, found)
+      np.testing.assert_array_equal(without, actual)
       np.testing.assert_array_equal(slopes, grads)
-    assert np.isfinite(found).all() and np.isfinite(grads).all()
-    np.testing.assert_array_equal(spoiled, found)
+    assert np.isfinite(actual).all() and np.isfinite(grads).all()
+    np.testing.assert_array_equal(spoiled, actual)
     np.testing.assert_array_equal(np.asarray(grads)[~scenarios], 0)
     assert (np.abs(grads).max((1, 2)) > 0).all()
     if scheme.systematic:
       there = scenarios[:, :k]
-      originals = np.broadcast_to(outputs[:k, :NUM_OUTPUTS], found.shape)
-      np.testing.assert_array_equal(found[there], originals[there])
-      assert not (found[~there] == originals[~there]).any()
+      originals = np.broadcast_to(outputs[:k, :NUM_OUTPUTS], actual.shape)
+      np.testing.assert_array_equal(actual[there], originals[there])
+      assert not (actual[~there] == originals[~there]).any()
 
   def test_colours_do_not_mix_and_are_treated_alike(self, k, r, encoder, decoder, answers):
     scheme, params, _, x = build(k, r, encoder, decoder, answers)

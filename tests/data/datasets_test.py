@@ -15,8 +15,8 @@ def test_digits_are_scikit_learns():
   dataset, bunch = data.load('digits'), load_digits()
   splits = [dataset.train, dataset.validation, dataset.test]
   assert [len(split) for split in splits] == [1300, 137, 360]
-  found = sorted((int(label), image.tobytes()) for split in splits for image, label in zip(split.images, split.labels))
-  assert found == sorted((int(t), i.astype('u1').tobytes()) for i, t in zip(bunch.images, bunch.target))
+  actual = sorted((int(label), image.tobytes()) for split in splits for image, label in zip(split.images, split.labels))
+  assert actual == sorted((int(t), i.astype('u1').tobytes()) for i, t in zip(bunch.images, bunch.target))
   assert dataset.image_shape == (8, 8, 1) and dataset.num_classes == 10
 
 
@@ -53,9 +53,9 @@ def test_normalise_is_pixels_minus_mean_over_std(name, rng):
   spec = data.SPECS[name]
   images = rng.integers(0, int(spec.scale) + 1, size=(5, 4, 4, len(spec.mean)), dtype=np.uint8)
   expected = (images / spec.scale - np.array(spec.mean)) / np.array(spec.std)
-  found = data.make_normalise(spec)(jnp.asarray(images))
-  assert found.dtype == jnp.float32
-  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+  actual = data.make_normalise(spec)(jnp.asarray(images))
+  assert actual.dtype == jnp.float32
+  np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_crop_and_flip_is_a_window_of_the_padded_image(rng):
@@ -68,9 +68,9 @@ def test_crop_and_flip_is_a_window_of_the_padded_image(rng):
       windows[window.tobytes()] = (i, j, False)
       windows[window[:, ::-1].tobytes()] = (i, j, True)
   keys = jax.random.split(jax.random.key(0), 2000)
-  found = [windows[np.asarray(x).tobytes()] for x in jax.jit(jax.vmap(data.crop_and_flip, (0, None)))(keys, image)]
-  assert len(set(found)) == 162  # every offset, flipped and not
-  assert 0.45 < np.mean([flipped for _, _, flipped in found]) < 0.55
+  actual = [windows[np.asarray(x).tobytes()] for x in jax.jit(jax.vmap(data.crop_and_flip, (0, None)))(keys, image)]
+  assert len(set(actual)) == 162  # every offset, flipped and not
+  assert 0.45 < np.mean([flipped for _, _, flipped in actual]) < 0.55
 
 
 def test_decoded_arrays_are_cached_and_a_damaged_cache_is_read_again(tmp_path, monkeypatch):
@@ -153,7 +153,8 @@ def test_what_a_registered_function_gets_wrong_is_a_sentence(tables, change, wor
 def test_what_cannot_be_registered_as_a_data_set_is_a_sentence(tables):
   fine = lambda data_dir: squares()  # noqa: E731
   for arguments, words in [(('mnist', fine, data.Spec(1)), "'mnist' is there already"),
-                           (('x', 3, data.Spec(1)), 'no function'), (('x', fine, 255.0), 'no Spec'), (('x', fine, data.Spec(0)), 'validation=0'),
+                           (('x', 3, data.Spec(1)), 'no function'), (('x', fine, 255.0), 'no Spec'),
+                           (('x', fine, data.Spec(0)), 'validation=0'),
                            (('my data', fine, data.Spec(1)), 'not allowed')]:
     with pytest.raises(InputError, match=words):
       data.register_dataset(*arguments)

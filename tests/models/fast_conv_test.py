@@ -25,8 +25,8 @@ def test_gradients_are_those_of_the_plain_convolution(shape, kernel, strides, pa
   x, w = (jnp.asarray(rng.normal(size=size), jnp.float32) for size in (shape, kernel))
   how = {'window_strides': strides, 'padding': padding, 'dimension_numbers': fast_conv.DIMENSIONS}
   expected, pull = jax.vjp(partial(lax.conv_general_dilated, **how), x, w)
-  found, our_pull = jax.vjp(jax.jit(lambda x, w: fast_conv.convolve(x, w, strides, padding)), x, w)
-  np.testing.assert_array_equal(found, expected)
+  actual, our_pull = jax.vjp(jax.jit(lambda x, w: fast_conv.convolve(x, w, strides, padding)), x, w)
+  np.testing.assert_array_equal(actual, expected)
   gradient = jnp.asarray(rng.normal(size=expected.shape), jnp.float32)
   for one, other in zip(our_pull(gradient), pull(gradient)):
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
@@ -43,8 +43,8 @@ def test_the_weights_gradient_is_a_sum_over_pixels(rng):
   layer = fast_conv.Conv(3, (3, 3), 2, padding=1, use_bias=False)
   variables = layer.init(jax.random.key(0), jnp.asarray(x, jnp.float32))
   _, pull = jax.vjp(lambda variables: layer.apply(variables, jnp.asarray(x, jnp.float32)), variables)
-  found = pull(jnp.asarray(gradient, jnp.float32))[0]['params']['kernel']
-  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+  actual = pull(jnp.asarray(gradient, jnp.float32))[0]['params']['kernel']
+  np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_gradients_of_bfloat16_add_up_in_float32(rng, monkeypatch):
@@ -53,10 +53,10 @@ def test_gradients_of_bfloat16_add_up_in_float32(rng, monkeypatch):
   x, gradient = (jnp.asarray(1 + rng.random(size), jnp.bfloat16) for size in ((512, 2, 2, 1), (512, 2, 2, 2)))
   w = jnp.ones((1, 1, 1, 2), jnp.bfloat16)
   _, pull = jax.vjp(lambda w: fast_conv.convolve(x, w, (1, 1), 'SAME'), w)
-  found = pull(gradient)[0]
+  actual = pull(gradient)[0]
   expected = np.einsum('bhwc,bhwd->cd', np.asarray(x, 'f8'), np.asarray(gradient, 'f8'))
-  assert found.dtype == jnp.bfloat16
-  np.testing.assert_allclose(np.asarray(found, 'f8')[0, 0], expected, rtol=2**-8)  # of the one rounding at the end
+  assert actual.dtype == jnp.bfloat16
+  np.testing.assert_allclose(np.asarray(actual, 'f8')[0, 0], expected, rtol=2**-8)  # of the one rounding at the end
 
 
 @pytest.mark.parametrize('options', [
@@ -79,9 +79,9 @@ def test_models_have_the_gradients_of_plain_convolutions(name, rng, monkeypatch)
   def loss(params):
     return jnp.square(models.make_apply(model)(variables | {'params': params}, x)).sum()
 
-  found = jax.grad(loss)(variables['params'])
+  actual = jax.grad(loss)(variables['params'])
   monkeypatch.setattr(fast_conv, '_convolve', fast_conv._plain)
   expected = jax.grad(loss)(variables['params'])
-  for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected)):
+  for one, other in zip(jax.tree.leaves(actual), jax.tree.leaves(expected)):
     np.testing.assert_allclose(one, other, rtol=2e-3, atol=1e-4 * float(jnp.abs(other).max() + 1))
-  assert any((one != other).any() for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected)))
+  assert any((one != other).any() for one, other in zip(jax.tree.leaves(actual), jax.tree.leaves(expected)))

@@ -159,7 +159,7 @@ def test_a_run_goes_on_with_another_number_of_devices(base_dir, tmp_path, caplog
   one = train_code(config, str(tmp_path / 'one'), str(base_dir), ONE)
   train_code(config, str(tmp_path / 'mixed'), str(base_dir), RunOptions(devices=8, max_steps=20))
   mixed = train_code(config, str(tmp_path / 'mixed'), str(base_dir), RunOptions(devices=2))
-  assert 'written on 8 device(s), this run goes on with 2' in caplog.text
+  assert 'written on 8 device(s), this run resumes it on 2' in caplog.text
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), one.params, mixed.params)
 
 

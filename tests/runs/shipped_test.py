@@ -41,7 +41,7 @@ def test_evaluation_gives_the_figures_of_its_record(path, tmp_path):
   if not (tfds.default_data_dir() / config['dataset']).is_dir():
     pytest.skip(f'no {config["dataset"]} in $TFDS_DATA_DIR')
   shutil.copytree(path, tmp_path / 'copy')
-  found, said = evaluate_code(str(tmp_path / 'copy'), RunOptions(devices=1)).record, read(path)[-1]
+  actual, said = evaluate_code(str(tmp_path / 'copy'), RunOptions(devices=1)).record, read(path)[-1]
   for name in ('degraded_accuracy', 'reconstruction_accuracy', 'available_accuracy'):
-    assert found[name] == pytest.approx(said[name], abs=2e-4)  # a tie or two, on another processor
-  assert said['base_sha256'] == found['base_sha256']
+    assert actual[name] == pytest.approx(said[name], abs=2e-4)  # a tie or two, on another processor
+  assert said['base_sha256'] == actual['base_sha256']

@@ -93,8 +93,8 @@ def test_latest_and_best_are_kept(tmp_path):
   assert_same(state, states[5])
   assert (best.step, best.value, seconds) == (4, .7, 50.0)
   assert_same(best.variables, (states[4].params, states[4].model_state))
-  found = checkpoint.Store(tmp_path).load_best((make_state().params, make_state().model_state))
-  assert_same(found.variables, best.variables)
+  resumed = checkpoint.Store(tmp_path).load_best((make_state().params, make_state().model_state))
+  assert_same(resumed.variables, best.variables)
 
 
 def save_two(tmp_path):
@@ -133,8 +133,8 @@ def test_a_timeline_that_was_left_is_forgotten(tmp_path):
   state, best, _ = store.restore(make_state())
   other = make_state(7).replace(step=jnp.int32(2))
   store.save(other, Best(2, 0.9, (other.params, other.model_state)), 0.0)
-  found = checkpoint.Store(tmp_path).load_best((make_state().params, make_state().model_state))
-  assert_same(found.variables, (other.params, other.model_state))
+  resumed = checkpoint.Store(tmp_path).load_best((make_state().params, make_state().model_state))
+  assert_same(resumed.variables, (other.params, other.model_state))
   state = make_state(1).replace(step=jnp.int32(1))
   store.save(state, best, 0.0)
   assert checkpoint.steps_in(tmp_path / 'latest') == [1] == checkpoint.steps_in(tmp_path / 'best')
@@ -215,10 +215,10 @@ def test_a_stopped_run_ends_bit_for_bit_as_an_uninterrupted_one(tmp_path, stop_a
   expected = run()
   with pytest.raises(KeyboardInterrupt):
     run(tmp_path, stop_at)
-  found = run(tmp_path)
-  assert_same(found.state, expected.state)
-  assert found.best[:2] == expected.best[:2]
-  assert_same(found.best.variables, expected.best.variables)
+  resumed = run(tmp_path)
+  assert_same(resumed.state, expected.state)
+  assert resumed.best[:2] == expected.best[:2]
+  assert_same(resumed.best.variables, expected.best.variables)
   again = run(tmp_path)  # nothing is left to do
   assert again.history == [] and again.best[:2] == expected.best[:2]
   assert_same(again.state, expected.state)
@@ -236,10 +236,10 @@ def test_falling_back_to_the_checkpoint_before_ends_the_same(tmp_path, caplog):
   with pytest.raises(KeyboardInterrupt):
     run(tmp_path, stop_at=20)
   damage(tmp_path / 'latest' / '20' / 'meta.json', 'cut')
-  found = run(tmp_path)
-  assert_same(found.state, expected.state)
-  assert found.best[:2] == expected.best[:2]
-  assert_same(found.best.variables, expected.best.variables)
+  resumed = run(tmp_path)
+  assert_same(resumed.state, expected.state)
+  assert resumed.best[:2] == expected.best[:2]
+  assert_same(resumed.best.variables, expected.best.variables)
 
 
 def test_several_steps_a_call_are_the_same_run_and_report_every_step():
@@ -252,9 +252,9 @@ def test_several_steps_a_call_are_the_same_run_and_report_every_step():
     def epoch(self, figures):
       self.epochs.append(figures['step'])
 
-  expected, found = run(), run(steps_per_call=3, reporter=Counting())
+  expected, resumed = run(), run(steps_per_call=3, reporter=Counting())
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), as_numpy(expected.state),
-               as_numpy(found.state))
+               as_numpy(resumed.state))
   assert Counting.seen == [(done, n) for e in range(8) for done, n in ((5 * e + 3, 3), (5 * e + 5, 2))]
   assert Counting.epochs == [5 * e for e in range(1, 9)]
 
@@ -269,9 +269,9 @@ def test_a_run_too_short_for_an_epoch_has_a_best_that_later_epochs_do_not_compet
 def test_a_run_stopped_in_its_first_epoch_and_then_asked_for_less_still_answers(tmp_path):
   store = checkpoint.Store(tmp_path)
   store.save(make_state().replace(step=jnp.int32(4)), None, 0.0)
-  found = run(tmp_path, max_steps=2)
-  assert int(found.state.step) == 4 and found.best.partial
-  assert_same(found.best.variables, (make_state().params, make_state().model_state))
+  resumed = run(tmp_path, max_steps=2)
+  assert int(resumed.state.step) == 4 and resumed.best.partial
+  assert_same(resumed.best.variables, (make_state().params, make_state().model_state))
 
 
 def test_the_best_is_the_first_of_the_greatest_and_for_a_loss_of_the_least():

@@ -85,13 +85,13 @@ def test_two_processes_train_as_one_device_does_across_a_restart(tmp_path):
       process.kill()
   for process, (_, errors) in zip(processes, ends):
     assert process.returncode == 0, errors[-2000:]
-  found = [json.loads(output.splitlines()[-1]) for output, _ in ends]
+  reports = [json.loads(output.splitlines()[-1]) for output, _ in ends]
   # The first one's clock alone counts, and it counts for both.
-  assert [one.pop('stops') for one in found] == [{'0': [1, 'stopped'], '1': [1, 1, 1, 1]}] * 2
+  assert [one.pop('stops') for one in reports] == [{'0': [1, 'stopped'], '1': [1, 1, 1, 1]}] * 2
   expected = train(jax.devices()[:1])
   for name in expected:
-    np.testing.assert_allclose(found[0][name], expected[name], rtol=1e-4)
-    np.testing.assert_array_equal(found[0][name], found[1][name])
+    np.testing.assert_allclose(reports[0][name], expected[name], rtol=1e-4)
+    np.testing.assert_array_equal(reports[0][name], reports[1][name])
 
 
 if __name__ == '__main__':

@@ -43,7 +43,7 @@ def run(scheme, problem, params=None, devices=1, **more):
 def by_loops(scheme, params, problem, scenarios):
   """By number missing: rows of reconstruction right, degraded right, squared error, squared norm."""
   variables, test = problem
-  k, found = scheme.code.k, {}
+  k, actual = scheme.code.k, {}
   own = np.asarray(apply(variables, test.images))
   encode, decode = jax.jit(scheme.encode), jax.jit(scheme.decode)
   for group in range(len(test.images) // k):
@@ -56,10 +56,10 @@ def by_loops(scheme, params, problem, scenarios):
       for unit in range(k):
         if not available[unit] or not scheme.passthrough:
           truth, answer, label = own[units][unit], answers[unit], test.labels[units][unit]
-          found.setdefault(int((~available).sum()), []).append(
+          actual.setdefault(int((~available).sum()), []).append(
               (answer.argmax() == truth.argmax(), answer.argmax() == label, ((answer - truth)**2).sum(),
                (truth**2).sum()))
-  return {m: np.array(rows, float) for m, rows in found.items()}
+  return {m: np.array(rows, float) for m, rows in actual.items()}
 
 
 @pytest.mark.parametrize('encoder, decoder, k, r', [('addition', 'mlp', 3, 2), ('approxifer', 'approxifer', 2, 2)])
@@ -115,15 +115,15 @@ def test_a_wrong_answer_spoils_a_code_that_does_not_look_for_it(rng):
   def linear(variables, x):
     return x @ variables
   test = Arrays(images, np.asarray(linear(variables, images)).argmax(-1))
-  found = {}
+  actual = {}
   for wrong in (0, 1):
     scheme = make_scheme(code, linear, 'approxifer', ApproxIFERDecoder(code, wrong))
     assert not scheme.passthrough
     params, _ = scheme.init(jax.random.key(0), jnp.asarray(images[:2]), C)
-    found[wrong] = evaluate_byzantine(scheme, params, {}, variables, test, preprocess=jnp.asarray, num_byzantine=1)
-  assert found[1]['byzantine_accuracy'] > 0.8 > 0.6 > found[0]['byzantine_accuracy']
-  assert found[1]['num_byzantine'] == 1
-  assert min(found[1]['byzantine_accuracy_by_kind'].values()) > 0.8  # whatever is answered, it is not believed
+    actual[wrong] = evaluate_byzantine(scheme, params, {}, variables, test, preprocess=jnp.asarray, num_byzantine=1)
+  assert actual[1]['byzantine_accuracy'] > 0.8 > 0.6 > actual[0]['byzantine_accuracy']
+  assert actual[1]['num_byzantine'] == 1
+  assert min(actual[1]['byzantine_accuracy_by_kind'].values()) > 0.8  # whatever is answered, it is not believed
 
 
 def identity(code):
@@ -137,7 +137,7 @@ def test_each_kind_of_wrong_answer_by_hand(problem, monkeypatch):
   variables, test = problem
   scheme, seed = identity(Code(2, 1)), 5
   params, _ = scheme.init(jax.random.key(0), jnp.zeros((2, D)), C)
-  found = evaluate_byzantine(scheme, params, {}, variables, test, preprocess=jnp.asarray, num_byzantine=2, seed=seed)
+  actual = evaluate_byzantine(scheme, params, {}, variables, test, preprocess=jnp.asarray, num_byzantine=2, seed=seed)
   own = np.asarray(apply(variables, test.images[:120])).reshape(60, 2, C)
   labels = test.labels[:120].reshape(60, 2)
   outputs = np.concatenate([own, np.asarray(apply(variables, jax.vmap(scheme.encode, (None, 0))(
@@ -155,11 +155,11 @@ def test_each_kind_of_wrong_answer_by_hand(problem, monkeypatch):
         right['huge'][group, unit] = (wrong > 0).argmax() == label
         right['zeros'][group, unit] = right['constant'][group, unit] = label == 0
         right['swapped'][group, unit] = own[group - 1, unit].argmax() == label
-  by_kind = found['byzantine_accuracy_by_kind']
+  by_kind = actual['byzantine_accuracy_by_kind']
   assert list(by_kind) == ['noise', 'nan', 'inf', 'huge', 'zeros', 'swapped', 'constant']
   for kind, hits in right.items():
     assert by_kind[kind] == pytest.approx(hits.mean(), abs=1e-6), kind
-  assert found['byzantine_accuracy'] == by_kind['noise']
+  assert actual['byzantine_accuracy'] == by_kind['noise']
   # What is not finite has not arrived: the decoder's answer to the same erasures.
   available = np.ones((60, 3), bool)
   np.put_along_axis(available, chosen, False, axis=1)

@@ -102,8 +102,8 @@ def test_applying_in_batches_is_applying_at_once(rng):
 
   def flat(variables, x):
     return x.reshape(len(x), -1) @ variables
-  found = apply_in_batches(flat, weights, images, preprocess, batch_size=5)
-  np.testing.assert_allclose(found, images.reshape(23, 4) / 255 @ weights, rtol=1e-4, atol=1e-6)
+  actual = apply_in_batches(flat, weights, images, preprocess, batch_size=5)
+  np.testing.assert_allclose(actual, images.reshape(23, 4) / 255 @ weights, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize('count, held_out', [(20, 2), (101, 11), (100_000, 5_000)])

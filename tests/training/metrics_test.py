@@ -31,9 +31,9 @@ def test_counts_by_brute_force(batch):
           reconstructed += guess == base
           degraded += guess == label
           available += base == label
-      found = [getattr(counts, name)[scenario, unit] for name in
-               ('loss', 'erased', 'reconstructed', 'degraded', 'available')]
-      np.testing.assert_allclose(found, [loss, erased, reconstructed, degraded, available], rtol=1e-6)
+      actual = [getattr(counts, name)[scenario, unit] for name in
+                ('loss', 'erased', 'reconstructed', 'degraded', 'available')]
+      np.testing.assert_allclose(actual, [loss, erased, reconstructed, degraded, available], rtol=1e-6)
 
 
 def test_counts_of_parts_merge_to_those_of_the_whole(batch):
@@ -94,14 +94,14 @@ def products(right, sets=None):
 def test_products_are_those_of_each_groups_sums(rng):
   right = rng.random((20, 5, 3)) < 0.7
   sets = np.array([[1, 1, 1, 1, 1], [0, 1, 0, 1, 0]], bool)
-  found = np.asarray(products(right, sets))
-  assert found.shape == (2, 4, 5, 5)
+  actual = np.asarray(products(right, sets))
+  assert actual.shape == (2, 4, 5, 5)
   for q, chosen in enumerate(sets):
     for position in range(4):
       of_group = right[:, chosen] if position == 3 else right[:, chosen, position:position + 1]
       y, m = of_group.sum((1, 2)), np.full(20, of_group[0].size)
       rows = np.stack([np.ones(20), m, y, y, m])  # F itself is always right
-      np.testing.assert_array_equal(found[q, position], rows @ rows.T)
+      np.testing.assert_array_equal(actual[q, position], rows @ rows.T)
 
 
 def test_intervals_cover_the_truth_however_alike_the_answers_of_a_group_are(rng):
@@ -124,16 +124,16 @@ def test_intervals_cover_the_truth_however_alike_the_answers_of_a_group_are(rng)
 def test_the_interval_of_independent_answers_is_wilsons(rng):
   right = rng.random((4000, 1, 2)) < 0.9
   for position, trials in ((0, right[..., 0]), (1, right[..., 1]), (2, right)):
-    found = metrics.cluster_interval(products(right)[0, position], 'reconstruction_accuracy')
-    np.testing.assert_allclose(found, metrics.wilson_interval(trials.sum(), trials.size), atol=5e-4)
+    actual = metrics.cluster_interval(products(right)[0, position], 'reconstruction_accuracy')
+    np.testing.assert_allclose(actual, metrics.wilson_interval(trials.sum(), trials.size), atol=5e-4)
 
 
 def test_the_interval_where_the_variance_is_unknown():
   """All right, all wrong or a single group: a group counts as one unit."""
   for right, expected in ((np.ones((9, 4, 2)), (9, 9)), (np.zeros((9, 4, 2)), (0, 9)),
                           (np.eye(2)[None], (0.5, 1)), (np.ones((0, 1, 2)), (0, 0))):
-    found = metrics.cluster_interval(products(right.astype(bool))[0, -1], 'degraded_accuracy')
-    np.testing.assert_allclose(found, metrics.wilson_interval(*expected), atol=1e-6)
+    actual = metrics.cluster_interval(products(right.astype(bool))[0, -1], 'degraded_accuracy')
+    np.testing.assert_allclose(actual, metrics.wilson_interval(*expected), atol=1e-6)
   halves = np.broadcast_to(np.array([True, False]), (9, 1, 2))  # each group half right: no less than every unit counts
   np.testing.assert_allclose(metrics.cluster_interval(products(halves)[0, -1], 'degraded_accuracy'),
                              metrics.wilson_interval(9, 18), atol=1e-6)

@@ -69,13 +69,13 @@ def parity_steps(module, arrays, count, steps):
               4, split=3)
   state, variables, split = (replicate(tree, devices) for tree in (state, variables, split))
   plan = split_plan(data.plan_batches(np.arange(48), 2, 8), devices)
-  states, found = [], []
+  states, actual = [], []
   for _ in range(steps):
     state, metrics = fn(state, variables, split, plan)
     states.append(jax.device_get((state.params, state.model_state)))
-    found.append(float(metrics['loss']))
+    actual.append(float(metrics['loss']))
   judge = make_evaluator(objective, fetch, split, variables, 2, devices)
-  return states, found, [judge(state.params, state.model_state) for _ in range(2)]
+  return states, actual, [judge(state.params, state.model_state) for _ in range(2)]
 
 
 def test_devices_average_the_statistics_of_a_module_that_does_not_know_them(arrays):
@@ -84,20 +84,20 @@ def test_devices_average_the_statistics_of_a_module_that_does_not_know_them(arra
   expected = {1: parities.var(0), 2: parities.reshape(2, 4, 16).var(1).mean(0)}
   for count in (1, 2):
     states, _, _ = parity_steps(Normed(), arrays, count, 1)
-    found = states[0][1]['0']['batch_stats']['BatchNorm_0']
-    np.testing.assert_allclose(found['mean'], 0.1 * parities.mean(0), rtol=1e-4)
-    np.testing.assert_allclose(found['var'], 0.9 + 0.1 * expected[count], rtol=1e-4)
+    actual = states[0][1]['0']['batch_stats']['BatchNorm_0']
+    np.testing.assert_allclose(actual['mean'], 0.1 * parities.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(actual['var'], 0.9 + 0.1 * expected[count], rtol=1e-4)
   assert np.abs(expected[1] - expected[2]).max() > 0.01
 
 
 def test_dropout_draws_anew_in_each_step_and_on_each_device_and_never_in_evaluation(arrays):
-  found = {count: parity_steps(Normed(0.5, False), arrays, count, 12) for count in (1, 2)}
-  for states, losses, (counts, again) in found.values():
+  actual = {count: parity_steps(Normed(0.5, False), arrays, count, 12) for count in (1, 2)}
+  for states, losses, (counts, again) in actual.values():
     assert np.mean(losses[6:]) < np.mean(losses[:6])
     jax.tree.map(np.testing.assert_array_equal, counts, again)
   again = parity_steps(Normed(0.5, False), arrays, 1, 2)[0][1]
-  jax.tree.map(np.testing.assert_array_equal, again, found[1][0][1])  # it follows from the seed
-  assert found[1][1][0] != found[2][1][0]
+  jax.tree.map(np.testing.assert_array_equal, again, actual[1][0][1])  # it follows from the seed
+  assert actual[1][1][0] != actual[2][1][0]
 
 
 def test_a_steps_dropout_key_follows_from_run_step_and_device(arrays):
@@ -137,11 +137,11 @@ def test_a_base_model_with_dropout_trains(arrays):
                                                       make_fetch(normalise, False)), 4, split=3)
   state, split = replicate(state, devices), replicate(split, devices)
   plan = split_plan(data.plan_batches(np.arange(8), 1, 8), devices)
-  found = []
+  actual = []
   for _ in range(10):
     state, metrics = fn(state, {}, split, plan)
-    found.append(float(metrics['loss']))
-  assert np.mean(found[5:]) < np.mean(found[:5]) and len(set(found)) == 10
+    actual.append(float(metrics['loss']))
+  assert np.mean(actual[5:]) < np.mean(actual[:5]) and len(set(actual)) == 10
 
 
 def judged(code, arrays, at_once, monkeypatch, sets=None):
@@ -161,10 +161,10 @@ def test_patterns_decoded_in_parts_count_as_all_at_once(arrays, monkeypatch):
   sets = np.arange(24).reshape(2, 12) % 5 < 2
   whole = judged(code, arrays, 10**9, monkeypatch, sets)
   for at_once in (1, 5 * 400):  # one by one; and three times 4 of 5 that would go
-    found = judged(code, arrays, at_once, monkeypatch, sets)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), whole, found)
+    actual = judged(code, arrays, at_once, monkeypatch, sets)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), whole, actual)
     for name in ('erased', 'reconstructed', 'degraded', 'available', 'clusters'):
-      np.testing.assert_array_equal(getattr(whole.counts, name), getattr(found.counts, name))
+      np.testing.assert_array_equal(getattr(whole.counts, name), getattr(actual.counts, name))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5),
                whole._replace(counts=None), judged(code, arrays, 7 * 400, monkeypatch)._replace(counts=None))
 

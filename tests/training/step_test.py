@@ -63,11 +63,11 @@ def train_on(count, code, arrays, steps, tx, steps_per_call=1):
   fn = run_on(devices, make_fn, 4, split=3, donate=(0,))
   state, variables, split = (replicate(tree, devices) for tree in (state, variables, split))
   plan = split_plan(data.plan_batches(data.epoch_order(50, 0, 0), code.k, 8), devices)
-  found = []
+  actual = []
   for _ in range(steps // steps_per_call):
     state, metrics = fn(state, variables, split, plan)
-    found.append(np.atleast_1d(metrics['loss']))
-  return state, np.concatenate(found)
+    actual.append(np.atleast_1d(metrics['loss']))
+  return state, np.concatenate(actual)
 
 
 def numpy_loss(loss, state, split, variables, code, rows, available):
@@ -163,11 +163,11 @@ def test_any_number_of_devices_and_steps_a_call_take_the_same_steps(count, steps
   # SGD: Adam would hide a gradient that is a constant factor too large.
   code, sgd = Code(3, 2), optax.sgd(0.05)
   expected, losses_expected = train_on(1, code, arrays, 8, sgd)
-  found, losses_found = train_on(count, code, arrays, 8, sgd, steps_per_call)
+  actual, losses_found = train_on(count, code, arrays, 8, sgd, steps_per_call)
   assert losses_expected[-1] < 0.95 * losses_expected[0]
   np.testing.assert_allclose(losses_found, losses_expected, rtol=2e-5)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), expected.params, found.params)
-  assert int(found.step) == 8
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), expected.params, actual.params)
+  assert int(actual.step) == 8
 
 
 @pytest.mark.parametrize('count', [1, 4])

@@ -158,17 +158,17 @@ def rates(form, k, wrong, stragglers, groups, trials=None):
     ('berrut', 3, 0, 1), ('berrut', 4, 1, 0.85)])
 def test_a_single_wrong_worker_is_found_wherever_it_is(form, k, stragglers, least_if_smooth):
   """Over a linear F the fit is exact and every one is found; over tanh all here, but 95 % at the systematic k = 4."""
-  found = rates(form, k, 1, stragglers, 1)
-  assert found['linear'] == 1 and found['smooth'] >= least_if_smooth
+  located = rates(form, k, 1, stragglers, 1)
+  assert located['linear'] == 1 and located['smooth'] >= least_if_smooth
 
 
 @pytest.mark.parametrize('form, k, stragglers, least_if_linear, least_if_smooth', [
     ('approxifer', 3, 1, 1, 0.95), ('approxifer', 4, 0, 1, 0.9), ('approxifer', 8, 0, 1, 0.8),
     ('berrut', 4, 0, 0.95, 0.8)])
-def test_two_wrong_workers_are_found_nearly_always(form, k, stragglers, least_if_linear, least_if_smooth):
+def test_two_wrong_workers_are_located_nearly_always(form, k, stragglers, least_if_linear, least_if_smooth):
   """Found in 100 trials over a linear F: 100, 100, 100, 99; over tanh: 100, 99, 91, 87; asked for is a little less."""
-  found = rates(form, k, 2, stragglers, 10, 10)
-  assert found['linear'] >= least_if_linear and found['smooth'] >= least_if_smooth
+  located = rates(form, k, 2, stragglers, 10, 10)
+  assert located['linear'] >= least_if_linear and located['smooth'] >= least_if_smooth
 
 
 @pytest.mark.parametrize('form', PARTS_OF)

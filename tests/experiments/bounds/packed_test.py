@@ -95,22 +95,22 @@ def test_what_cannot_be_packed_is_said():
 def test_a_bundles_students_are_as_good_at_the_frontend(bundle):
   """The same figures from the parity worker's students and from F's answers to what they wrote."""
   own = bundle[1].record
-  found = packed.evaluate_packed(bundle[1], options=ONE).record
-  assert found['kind'] == 'packed' and found['answers_by'] == 'students'
-  assert found['degraded_accuracy'] == own['degraded_accuracy'] > 0.5
-  assert found['available_accuracy'] == own['available_accuracy'] and found['base_sha256'] == own['base_sha256']
-  assert own['frontend_work'] < 0.01 < found['frontend_work'] < 0.4  # a third of F a query, and the writing
-  assert found['worker_work'] == pytest.approx(1 / 3, rel=0.01)  # F's own answer to one parity for three
+  actual = packed.evaluate_packed(bundle[1], options=ONE).record
+  assert actual['kind'] == 'packed' and actual['answers_by'] == 'students'
+  assert actual['degraded_accuracy'] == own['degraded_accuracy'] > 0.5
+  assert actual['available_accuracy'] == own['available_accuracy'] and actual['base_sha256'] == own['base_sha256']
+  assert own['frontend_work'] < 0.01 < actual['frontend_work'] < 0.4  # a third of F a query, and the writing
+  assert actual['worker_work'] == pytest.approx(1 / 3, rel=0.01)  # F's own answer to one parity for three
   with pytest.raises(InputError, match='has its own k'):
     packed.evaluate_packed(bundle[1], 3, options=ONE)
 
 
 def test_a_backup_answers_for_any_k(backup):
-  found = packed.evaluate_packed(backup[1], 4, 2, ONE).record
-  assert found['degraded_accuracy'] == pytest.approx(backup[1].record['degraded_accuracy'], abs=0.01)
-  assert found['answers_by'] == 'backup'
-  assert found['missing'][0]['degraded_accuracy'] == found['missing'][1]['degraded_accuracy'] > 0.5
-  assert (found['config']['k'], found['config']['r']) == (4, 2)
+  actual = packed.evaluate_packed(backup[1], 4, 2, ONE).record
+  assert actual['degraded_accuracy'] == pytest.approx(backup[1].record['degraded_accuracy'], abs=0.01)
+  assert actual['answers_by'] == 'backup'
+  assert actual['missing'][0]['degraded_accuracy'] == actual['missing'][1]['degraded_accuracy'] > 0.5
+  assert (actual['config']['k'], actual['config']['r']) == (4, 2)
   with pytest.raises(InputError, match='needs to be told'):
     packed.evaluate_packed(backup[1], options=ONE)
   other = dataclasses.replace(backup[1], config=CodeConfig())

@@ -60,20 +60,20 @@ def test_an_mlp_worked_out_in_float64(rng):
   jacobian = (weights[0] * active) @ weights[1]  # [d, C]
   np.testing.assert_allclose(inverse, np.linalg.pinv(jacobian.T).T, atol=1e-4)
   sums = rng.normal(size=(50, 4))
-  found = np.maximum((anchor + sums @ inverse) @ weights[0] + 0.3, 0) @ weights[1]
+  actual = np.maximum((anchor + sums @ inverse) @ weights[0] + 0.3, 0) @ weights[1]
   at = np.maximum(anchor @ weights[0] + 0.3, 0) @ weights[1]
-  np.testing.assert_allclose(found - at, sums, atol=1e-3)
+  np.testing.assert_allclose(actual - at, sums, atol=1e-3)
 
 
 def test_over_a_trained_base_model_nothing_is_lost_and_the_frontend_pays(base_dir, bundle):
   """From a workdir of a base model and from a code's, which keeps the same one."""
   base, kept = load_base(str(base_dir), ONE), load_base(str(bundle[0]), ONE)
   assert base.sha256 == kept.sha256 == bundle[1].base.sha256 and kept.dataset.name == 'digits'
-  found = preimage.evaluate_preimages(base, 3, 2, options=ONE).record
-  assert found['kind'] == 'preimage' and found['available_accuracy'] > 0.8
-  assert found['missing'][1]['degraded_accuracy'] == pytest.approx(found['available_accuracy'], abs=0.01)
-  assert 1 < found['frontend_work'] < 1.2 and found['worker_work'] == pytest.approx(2 / 3, rel=1e-3)
-  assert found['reconstruction_accuracy'] > 0.98
+  actual = preimage.evaluate_preimages(base, 3, 2, options=ONE).record
+  assert actual['kind'] == 'preimage' and actual['available_accuracy'] > 0.8
+  assert actual['missing'][1]['degraded_accuracy'] == pytest.approx(actual['available_accuracy'], abs=0.01)
+  assert 1 < actual['frontend_work'] < 1.2 and actual['worker_work'] == pytest.approx(2 / 3, rel=1e-3)
+  assert actual['reconstruction_accuracy'] > 0.98
 
 
 def test_from_the_command_line(base_dir, tmp_path):
