@@ -32,7 +32,7 @@ class Comparison:
     schemes: names, as `presets.get_preset` takes them.
     ks, rs: queries and parities per group, each with each.
     seeds: of the codes.
-    epochs, recipe: of every code that is trained; None for its own.
+    epochs, recipe, loss: of every code that is trained; None for its own.
     backup_work: multiply-adds of the backups, relative to an inference by F.
 
   Raises:
@@ -48,6 +48,7 @@ class Comparison:
   epochs: int | None = None
   backup_work: tuple[float, ...] = (0.05, 0.2)
   recipe: str | None = None
+  loss: str | None = None
 
   def __post_init__(self):
     for name in ('schemes', 'ks', 'rs', 'seeds', 'backup_work'):
@@ -72,7 +73,7 @@ class Comparison:
         name = f'{scheme}-{work:g}' if work else scheme
         try:
           yield name, k, r, config_of(scheme, k, r, self.dataset, self.base_model, seed, self.epochs,
-                                      int(work * base_multiply_adds), self.recipe)
+                                      int(work * base_multiply_adds), self.recipe, self.loss)
         except InputError as error:
           console.print(f'{name}, k={k}, r={r}: left out: {error}', highlight=False, soft_wrap=True)
 

@@ -94,12 +94,12 @@ def get_preset(name: str) -> Preset:
 
 
 def config_of(name: str, k: int, r: int, dataset: str, base_model: str, seed: int, epochs: int | None,
-              backup_multiply_adds: int, recipe: str | None = None) -> CodeConfig:
-  """The resolved config of a scheme at (k, r), by its own recipe or another; groups of one for a per-query preset."""
+              backup_multiply_adds: int, recipe: str | None = None, loss: str | None = None) -> CodeConfig:
+  """The resolved config of a scheme at (k, r), by its own recipe and loss or others; k = 1 for a per-query preset."""
   preset = get_preset(name)
   if preset.per_query:
     k, r = 1, r if preset.copies else 1
   return CodeConfig(
-      dataset, base_model, k, r, preset.encoder, preset.decoder, preset.parity_model, '', preset.loss,
-      recipe or preset.recipe,
-      epochs, None, seed, None, backup_multiply_adds if preset.parity_model == 'backup' else None).resolved()
+      dataset, base_model, k, r, preset.encoder, preset.decoder, preset.parity_model, loss=loss or preset.loss,
+      recipe=recipe or preset.recipe, epochs=epochs, seed=seed,
+      backup_multiply_adds=backup_multiply_adds if preset.parity_model == 'backup' else None).resolved()
