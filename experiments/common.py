@@ -147,6 +147,12 @@ def _errors():
   except OSError as error:  # a disk that fills up, a directory that vanishes
     print(f'error: {error}: see to that and run the command again, it resumes where it was.', file=sys.stderr)
     sys.exit(1)
+  except (MemoryError, jax.errors.JaxRuntimeError) as error:
+    if isinstance(error, jax.errors.JaxRuntimeError) and 'RESOURCE_EXHAUSTED' not in str(error):
+      raise
+    print('error: there is not enough memory for this: choose a smaller k, r or batch_size, or a larger machine.',
+          file=sys.stderr)
+    sys.exit(1)
   except KeyboardInterrupt:
     print('interrupted: the same command resumes from the last checkpoint.', file=sys.stderr)
     sys.exit(130)

@@ -13,7 +13,7 @@ from absl import flags
 from experiments import common
 from experiments.studies import plots
 from lcode import data
-from lcode.coding.scheme import make_codec
+from lcode.coding.codec import make_codec
 from lcode.errors import InputError
 from lcode.runs.code_run import train_code, Trained
 from lcode.runs.configs import CodeConfig

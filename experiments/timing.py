@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lcode.coding.scheme import make_codec, Scheme, stack_units
+from lcode.coding.codec import make_codec
+from lcode.coding.scheme import Scheme, stack_units
 
 
 def time_calls(scheme: Scheme, params, model_state, base_variables, query_shape: tuple[int, ...], num_outputs: int,

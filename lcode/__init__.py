@@ -10,7 +10,7 @@ __version__ = '0.1.0'
 _NAMES = {
     'Code': 'coding.code', 'every_pattern': 'coding.code', 'sampled_patterns': 'coding.code',
     'Scheme': 'coding.scheme', 'make_scheme': 'coding.scheme', 'erase': 'coding.scheme',
-    'stack_units': 'coding.scheme', 'make_codec': 'coding.scheme', 'Codec': 'coding.scheme',
+    'stack_units': 'coding.scheme', 'make_codec': 'coding.codec', 'Codec': 'coding.codec',
     'ParityModel': 'coding.parity_model', 'students': 'coding.parity_model',
     'from_module': 'coding.parity_model', 'group_costs': 'coding.costs', 'evaluate': 'training.evaluate',
     'register_encoder': 'coding.coders', 'register_decoder': 'coding.coders', 'register_model': 'models',

@@ -1,6 +1,8 @@
 """The exceptions that lcode raises, and the checks that every room shares."""
 
 import numbers
+import os
+from pathlib import Path
 from typing import Any
 
 
@@ -28,6 +30,20 @@ def whole(name: str, value: Any, least: int = 1) -> int:
   if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
     raise InputError(f'{name}={value!r} is not allowed: it must be a whole number of at least {least}.')
   return int(value)
+
+
+def instance(name: str, value: Any, kind: type) -> Any:
+  """Returns `value` if it is a `kind`, else raises `InputError`."""
+  if not isinstance(value, kind):
+    raise InputError(f'{name} is a {type(value).__name__}, which is not allowed: give a {kind.__name__}.')
+  return value
+
+
+def directory(name: str, value: Any) -> Path:
+  """Returns `value` as a path if it names one, else raises `InputError`; whether it is there is not looked at."""
+  if not isinstance(value, (str, os.PathLike)) or not str(value).strip():
+    raise InputError(f'{name}={value!r} names no directory: give its path.')
+  return Path(value)
 
 
 def register(table: dict, kind: str, name: str, value: Any) -> None:

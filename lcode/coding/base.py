@@ -31,7 +31,15 @@ def output_shape_of(base_apply: Callable, base_variables, queries) -> tuple[int,
   if not getattr(queries, 'shape', ()):
     raise InputError(f'queries={shown(queries)} are no queries: give an array [b, ...] of b of them.')
   queries = jax.ShapeDtypeStruct(queries.shape, queries.dtype)
-  answers = jax.eval_shape(base_apply, base_variables, queries)
+  try:
+    answers = jax.eval_shape(base_apply, base_variables, queries)
+  except InputError:
+    raise
+  except Exception as error:  # whatever a user's function comes up with
+    reason = str(error).strip().split('\n')[0][:300]
+    raise InputError(f'base_apply cannot answer queries {queries.dtype}{list(queries.shape)} ({type(error).__name__}: '
+                     f'{reason}): give F as a JAX function of (variables, queries [b, ...]), its own variables, and '
+                     'queries as it takes them.') from error
   return tuple(checked_answers(answers, queries.shape[0], 'base_apply').shape[1:])
 
 

@@ -15,8 +15,8 @@ def shown(value) -> str:
 
 
 def wide(x):
-  """x as float32, or as it is where it is wider: sums of lower precision would not be undone."""
-  return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+  """x as float32, or as it is where it is as wide: sums of lower precision would not be undone."""
+  return x.astype(jnp.float32) if x.dtype.itemsize < 4 or not jnp.issubdtype(x.dtype, jnp.inexact) else x
 
 
 def kind(array) -> str:
@@ -29,12 +29,15 @@ def check_units(name: str, array, axis: int, count: int) -> None:
   if not hasattr(array, 'shape') or array.ndim <= axis or array.shape[axis] != count:
     wanted = ', '.join(['groups'] * axis + [str(count), '...'])
     raise InputError(f'{name} must be an array [{wanted}], not {kind(array)}.')
+  if array.dtype.kind in 'OSUMm':
+    raise InputError(f'{name} must be an array of numbers, not {kind(array)}.')
 
 
 def checked_queries(x, encoder, mixes: bool, code: Code):
   """A group's queries [k, *S] as an array; raises InputError if there are not k, or they cannot be mixed."""
-  x = jnp.asarray(x)
+  x = x if hasattr(x, 'dtype') else np.asarray(x)
   check_units('the queries of a group', x, 0, code.k)
+  x = jnp.asarray(x)
   if mixes and not jnp.issubdtype(x.dtype, jnp.floating):
     raise InputError(f'{type(encoder).__name__} mixes queries, which cannot be done to {x.dtype}: convert pixels to '
                      "float32 first, or for token ids use a code that does not mix, encoder='replication' or 'bundle'.")

@@ -104,7 +104,8 @@ def sampled_patterns(code: Code, count: int, seed: int | tuple[int, ...], max_mi
     for last in range(total - count, total):  # Floyd's algorithm (Bentley, CACM 30(9), 1987)
       number = _below(rng, last + 1)
       chosen[last if number in chosen else number] = None
-    chosen = [list(chosen)[i] for i in rng.permutation(count)]
+    listed = list(chosen)
+    chosen = [listed[i] for i in rng.permutation(count)]
   return _patterns(code, [_missing(number, counts, code.n if parities_fail else code.k) for number in chosen])
 
 

@@ -92,8 +92,15 @@ def from_module(module: nn.Module, start_from_base: bool = False, start: Callabl
         return model.apply(variables, x, rngs=rngs, mutable=others, **mode)
       return model.apply(variables, x, rngs=rngs, **mode), {name: variables[name] for name in others}
     except flax.errors.InvalidRngError as error:
-      raise InputError(f'the parity model {type(module).__name__} draws random numbers with train={train} and no key: '
-                       'give infer a key in training, and let the module draw none where train is False.') from error
+      how = 'from another rng than dropout' if rngs else 'and no key'
+      raise InputError(f'the parity model {type(module).__name__} draws random numbers with train={train} {how}: '
+                       'let it draw from dropout, give infer a key in training, and draw none where train is False.'
+                       ) from error
+    except flax.errors.FlaxError as error:
+      reason = str(error).split('\n')[0][:300]
+      raise InputError(f'the parity model {type(module).__name__} cannot be run on {x.dtype}{list(x.shape)} ({reason})'
+                       ': give it the variables of its own shapes; where it starts from others, of the same ones.'
+                       ) from error
 
   return ParityModel(init, apply, bool(shared), bool(at_frontend), bool(per_query))
 
@@ -150,6 +157,9 @@ def init_all(model: ParityModel, count: int, key, x, num_outputs, base_variables
   params, state = {}, {}
   for j in range(1 if model.shared else count):
     variables = dict(model.init(jax.random.fold_in(key, j), x[:1], num_outputs, base_variables))
+    if variables and 'params' not in variables:
+      raise InputError(f'a parity model has variables {", ".join(sorted(variables))} and no params, so that nothing of '
+                       'it would be trained: keep what is to be trained under \'params\'.')
     if 'params' in variables:
       params[str(j)] = variables.pop('params')
     if variables:
@@ -171,7 +181,11 @@ def apply_all(model: ParityModel, params, state, base_variables, parities, train
     if str(j) in params:
       variables['params'] = params[str(j)]
     own_key = None if key is None else jax.random.fold_in(key, j)
-    answer, others = model.apply(variables, base_variables, x, train, axis_name, own_key)
+    applied = model.apply(variables, base_variables, x, train, axis_name, own_key)
+    if not isinstance(applied, tuple) or len(applied) != 2:
+      raise InputError(f'the apply of a parity model returned a {type(applied).__name__}: return the answers and the '
+                       'new other collections, {} for none.')
+    answer, others = applied
     answers.append(checked_answers(answer, len(x), 'what answers the parities'))
     if others:
       new_state[str(j)] = others

@@ -5,17 +5,18 @@ serving all call the same functions.
 """
 
 import math
-from collections.abc import Callable, Mapping
+import numbers
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.errors
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lcode.coding import coders
 from lcode.coding.base import Flat
-from lcode.coding.checks import (available_of_groups, check_units, checked_outputs, checked_queries, kind,
-                                 shown, wide)
+from lcode.coding.checks import check_units, checked_outputs, checked_queries, kind, shown, wide
 from lcode.coding.code import check_code, Code
 from lcode.coding.parity_model import apply_all, base_itself, init_all, ParityModel
 from lcode.coding.parts import check_parity_model, check_together
@@ -39,8 +40,8 @@ class Scheme(NamedTuple):
     decode: (params, outputs [n, C], available bool[n], check_finite=True) -> [k, C] of the same dtype, computed in
       float32 or wider; what arrived is passed on as it is. Outputs are as `stack_units` puts them together: wider than
       C where the replies to parities are. A unit of which not all numbers are finite counts as missing; check_finite
-      False is for outputs that are known to be finite, or where it must be seen that they are not (in training). More
-      units missing than r are not noticed: what then comes back is finite, and wrong.
+      False is for outputs that are known to be finite, or where it must be seen that they are not (in training). Where
+      more than r units are missing, what comes back is the decoder's guess: a `Codec` makes it NaN.
     base_apply: F, (variables, x [b, *S]) -> [b, C].
     systematic: True if the data units themselves are sent to F.
     passthrough: True if what arrives of these is the answer. Otherwise every answer is an approximation.
@@ -64,9 +65,9 @@ class Scheme(NamedTuple):
 
 def erase(outputs, available):
   """Zeroes the units of `outputs` [n, ...] that are not `available` [n]: no value (nor NaN) and no gradient leaks."""
-  if np.ndim(outputs) < 1 or np.shape(available) != np.shape(outputs)[:1]:
-    raise InputError(f'available of shape {list(np.shape(available))} does not fit outputs of shape '
-                     f'{list(np.shape(outputs))}: give one bool for each of the units.')
+  if np.ndim(outputs) < 1 or np.shape(available) != np.shape(outputs)[:1] or jnp.result_type(available) != bool:
+    raise InputError(f'available={shown(available)} does not fit outputs of shape {list(np.shape(outputs))}: give one '
+                     'bool for each of the units, no indices.')
   return jnp.where(jnp.reshape(available, (-1,) + (1,) * (np.ndim(outputs) - 1)), outputs, 0)
 
 
@@ -88,6 +89,8 @@ def stack_units(base_outputs, replies, axis: int = -2):
   for name, array in (('base_outputs', base_outputs), ('replies', replies)):
     if not hasattr(array, 'dtype') or not jnp.issubdtype(array.dtype, jnp.floating):
       raise InputError(f'{name} must be an array of floating-point numbers, not {kind(array)}.')
+  if not isinstance(axis, numbers.Integral):
+    raise InputError(f'axis={axis!r} is no axis: give a whole number, 1 for [groups, k, ...].')
   shape, at = base_outputs.shape, axis % max(base_outputs.ndim, 1)
   if not -len(shape) <= axis < len(shape) or replies.ndim <= at or replies.shape[:at] != shape[:at]:
     raise InputError(f'base_outputs {list(shape)} and replies {list(replies.shape)} differ before the units, on '
@@ -137,21 +140,18 @@ def make_scheme(code: Code, base_apply: Callable, encoder: Any = 'mlp', decoder:
     encoder_key, decoder_key = jax.random.split(key)
     width = whole('num_outputs', num_outputs) * (code.k if model.bundled else 1)
     x = checked_queries(x, encoder, mixes, code)
-    coded, variables = encoder.init_with_output(encoder_key, wide(x) if mixes else x)
-    coded = coded.astype(x.dtype)
+    coded, variables = _run(encoder, encoder.init_with_output, encoder_key, wide(x) if mixes else x)
+    coded = _checked_coded(coded, encoder, sent, code).astype(x.dtype)
     # 2, because to fold in 1 is what gives the decoder's key.
     parity_params, model_state = init_all(model, code.r, jax.random.fold_in(key, 2), coded, num_outputs, base_variables)
-    starting = decoder.init(decoder_key, jnp.zeros((code.n, width)), jnp.ones(code.n, bool))
-    return {'encoder': variables.get('params', {}), 'parity_model': parity_params,
-            'decoder': starting.get('params', {})}, model_state
+    starting = _run(decoder, decoder.init, decoder_key, jnp.zeros((code.n, width)), jnp.ones(code.n, bool))
+    return {'encoder': _params_of(encoder, variables), 'parity_model': parity_params,
+            'decoder': _params_of(decoder, starting)}, model_state
 
   def encode(params, x):
     x = checked_queries(x, encoder, mixes, code)
-    coded = encoder.apply({'params': params['encoder']}, wide(x) if mixes else x)
-    if coded.shape[:1] != (sent,):
-      raise InputError(f'{type(encoder).__name__} made {list(coded.shape)} of a group: a ({code.k}, {code.r}) code '
-                       f'wants {sent} coded queries, [{sent}, ...].')
-    return coded.astype(x.dtype)
+    coded = _run(encoder, encoder.apply, {'params': params['encoder']}, wide(x) if mixes else x)
+    return _checked_coded(coded, encoder, sent, code).astype(x.dtype)
 
   def infer(params, model_state, base_variables, parities, train=False, axis_name=None, key=None, flat=True):
     check_units('parities', parities, 1, sent)
@@ -164,7 +164,12 @@ def make_scheme(code: Code, base_apply: Callable, encoder: Any = 'mlp', decoder:
     if check_finite:
       available &= jnp.isfinite(outputs).all(-1)
     outputs = erase(outputs, available)
-    decoded = decoder.apply({'params': params['decoder']}, wide(outputs), available).astype(outputs.dtype)
+    decoded = _run(decoder, decoder.apply, {'params': params['decoder']}, wide(outputs), available)
+    wanted = code.k, outputs.shape[1] // (code.k if model.bundled else 1)
+    if getattr(decoded, 'shape', None) != wanted:
+      raise InputError(f'{type(decoder).__name__} made {kind(decoded)} of outputs {list(outputs.shape)}: it must make '
+                       f'an array {list(wanted)}, an answer for each query.')
+    decoded = decoded.astype(outputs.dtype)
     if not passthrough:
       return decoded
     return jnp.where(available[:code.k, None], outputs[:code.k, :decoded.shape[-1]], decoded)
@@ -175,62 +180,30 @@ def make_scheme(code: Code, base_apply: Callable, encoder: Any = 'mlp', decoder:
                 model.at_frontend, model.bundled)
 
 
-class Codec(NamedTuple):
-  """A code with its parameters as jitted functions over a batch of groups. F's answers keep their shape O.
-
-  Attributes:
-    encode: [g, k, *S] -> parities [g, r, *S] (all coded queries [g, n, *S] where not systematic), of the same dtype.
-    decode: (outputs [g, n, *O], available bool[n] or bool[g, n]) -> [g, k, *O], of the same dtype. Outputs of a bundle
-      are [g, n, k, *O], as `stack_units` makes them. A unit of which not all numbers are finite counts as missing.
-    infer: (base_variables, parities [g, r, *S]) -> [g, r, *O], of a bundle [g, r, k, *O]: F on them, or the parity
-      models (for which base_variables may be None).
-
-  All raise `InputError` where shapes or dtypes are wrong. `decode` raises it too where more than r units of a group are
-  missing, if `available` is a NumPy array or a list; a `jax.Array` may be on a device or traced, and is not looked at.
-  """
-
-  encode: Callable
-  decode: Callable
-  infer: Callable
+def _run(module, method: Callable, *args):
+  """A call of a user's encoder or decoder; what Flax has to say against it as a sentence."""
+  try:
+    return method(*args)
+  except (flax.errors.FlaxError, TypeError) as error:
+    reason = str(error).split('\n')[0][:300]
+    raise InputError(f'{type(module).__name__} cannot be run on {kind(args[1])} ({reason}): an encoder or decoder is a '
+                     'function of its parameters and one group, without other variables or random numbers, and takes '
+                     'the shapes that it was initialised for.') from error
 
 
-def make_codec(scheme: Scheme, params, model_state=None) -> Codec:
-  """The jitted functions of a scheme with these parameters (which stay arguments of what is compiled)."""
-  if not isinstance(scheme, Scheme):
-    raise InputError(f'scheme={shown(scheme)} is no Scheme: give what make_scheme returned.')
-  if not isinstance(params, Mapping) or set(params) != set(PARTS):
-    raise InputError(f'params must be a dictionary of the parameters of {", ".join(PARTS)}: give those of scheme.init '
-                     'or of fit.')
-  code = scheme.code
-  sent = code.r if scheme.systematic else code.n
+def _checked_coded(coded, encoder, sent: int, code: Code):
+  if getattr(coded, 'shape', ())[:1] != (sent,):
+    raise InputError(f'{type(encoder).__name__} made {kind(coded)} of a group: a ({code.k}, {code.r}) code needs '
+                     f'{sent} coded queries, [{sent}, ...].')
+  return coded
 
-  @jax.jit
-  def decode_all(params, outputs, available):
-    g, n, *answer = outputs.shape
-    decoded = jax.vmap(scheme.decode, (None, 0, 0))(params, outputs.reshape(g, n, math.prod(answer)), available)
-    answer = answer[1:] if scheme.bundled else answer
-    return decoded.reshape(g, code.k, *answer) if decoded.shape[-1] == math.prod(answer) else decoded
 
-  encode_all = jax.jit(jax.vmap(scheme.encode, (None, 0)))
-  infer_all = jax.jit(lambda *args: scheme.infer(*args, flat=False)[0])
-  params, model_state = jax.device_put((params, model_state or {}))  # once, not with every call
-
-  def encode(x):
-    check_units('queries', x, 1, code.k)
-    return encode_all(params, x)
-
-  def decode(outputs, available):
-    check_units('outputs', outputs, 1, code.n)
-    if scheme.bundled and outputs.shape[2:3] != (code.k,):
-      raise InputError(f'the outputs of a bundle must be [groups, {code.n}, {code.k}, ...], not {kind(outputs)}: put '
-                       "F's and the replies together by stack_units.")
-    return decode_all(params, outputs, available_of_groups(available, len(outputs), code))
-
-  def infer(base_variables, parities):
-    check_units('parities', parities, 1, sent)
-    return infer_all(params, model_state, base_variables, parities)
-
-  return Codec(encode, decode, infer)
+def _params_of(module, variables) -> dict:
+  others = sorted(set(variables) - {'params'})
+  if others:
+    raise InputError(f'{type(module).__name__} has variables {", ".join(others)}: an encoder or decoder may have '
+                     'parameters alone, no state.')
+  return variables.get('params', {})
 
 
 def parts_to_train(scheme: Scheme, params, wanted=None) -> tuple[str, ...]:

@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lcode.errors import InputError
+from lcode.errors import InputError, whole
+
+MOST_PADDED = 2**16  # groups of a batch that may be nothing but padding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +65,14 @@ def plan_batches(order: np.ndarray, k: int, batch_size: int, drop_last: bool = F
   Raises:
     InputError: if there is not one whole group (with `drop_last`, not one whole batch).
   """
+  whole('k', k)
+  whole('batch_size', batch_size)
   groups = len(order) // k
   if groups == 0:
     raise InputError(f'k={k} is larger than the split of {len(order)} examples: choose a smaller k.')
+  if batch_size > max(groups, MOST_PADDED):  # an array of that size would be filled with nothing
+    raise InputError(f'a batch of {batch_size} is far larger than the {groups} groups there are: choose a smaller '
+                     'batch_size.')
   steps = groups // batch_size if drop_last else -(-groups // batch_size)
   if steps == 0:
     raise InputError(f'a batch of {batch_size} is larger than the {groups} there are: choose a smaller batch_size.')

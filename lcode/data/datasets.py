@@ -173,6 +173,12 @@ def _read_export(path: Path) -> dict[str, np.ndarray]:
       raise InputError(f'{path} holds {split} images {images.dtype}{list(images.shape)} and labels '
                        f'{list(labels.shape)}: they must be uint8[N, H, W, c] and [N], as experiments.prepare_data '
                        'writes them.')
+    if not len(images) or labels.dtype.kind not in 'ui' or labels.min() < 0:
+      raise InputError(f'{path} holds {len(images)} {split} images with labels {labels.dtype}: there must be some, '
+                       'with whole numbers from 0, as experiments.prepare_data writes them.')
+  if arrays['train_images'].shape[1:] != arrays['test_images'].shape[1:]:
+    raise InputError(f'{path} holds training images {list(arrays["train_images"].shape[1:])} and test images '
+                     f'{list(arrays["test_images"].shape[1:])}: they must be alike.')
   return arrays
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from lcode import data, models
 from lcode.data.digest import sha256
-from lcode.errors import InputError
+from lcode.errors import InputError, directory, instance
 from lcode.runs import records
 from lcode.runs.configs import BaseConfig, CodeConfig, RunOptions
 from lcode.runs.progress import Progress
@@ -85,8 +85,10 @@ def train_base(config: BaseConfig, workdir: str, options: RunOptions = RunOption
   Raises:
     InputError: before anything is written, if the config, the workdir, the data or the devices will not do.
   """
-  config = config.resolved()
-  records.check(Path(workdir), {'kind': 'base', **dataclasses.asdict(config)})
+  config = instance('config', config, BaseConfig).resolved()
+  instance('options', options, RunOptions)
+  workdir = directory('workdir', workdir)
+  records.check(workdir, {'kind': 'base', **dataclasses.asdict(config)})
   dataset = dataset or data.load(config.dataset, options.data_dir)
   devices = options.choose_devices(models.is_convolutional(config.base_model), config.batch_size)
   data.plan_batches(np.arange(len(dataset.train)), 1, config.batch_size, drop_last=True)

@@ -16,8 +16,9 @@ import numpy as np
 from lcode import data
 from lcode.coding.code import Code, every_pattern
 from lcode.coding.costs import extra_work, group_costs
-from lcode.coding.scheme import Codec, Scheme, make_codec, parts_to_train
-from lcode.errors import InputError
+from lcode.coding.codec import Codec, make_codec
+from lcode.coding.scheme import Scheme, parts_to_train
+from lcode.errors import InputError, directory, instance
 from lcode.runs import base_model, records
 from lcode.runs.base_model import Base, count_parameters
 from lcode.runs.configs import CodeConfig, RunOptions
@@ -84,7 +85,7 @@ def train_code(config: CodeConfig, workdir: str, base_dir: str | None = None, op
     DivergedError: if the loss is not finite.
     OutOfTime: if it was stopped; the same call resumes it.
   """
-  run = _checked(config, Path(workdir), base_dir, options, base)
+  run = _checked(config, directory('workdir', workdir), base_dir, options, base)
   _open(run)
   base = base or base_model.obtain(run.config, run.dataset, run.path, base_dir, options)
   base_model.keep(run.path, base)
@@ -101,7 +102,7 @@ def load(workdir: str | Path) -> Trained:
   Raises:
     InputError: if this is no workdir of `train_code`, nothing was trained there yet, or a file is damaged.
   """
-  return _load(Path(workdir))[0]
+  return _load(directory('workdir', workdir))[0]
 
 
 def _load(path: Path) -> tuple[Trained, checkpoint.Best]:
@@ -117,7 +118,8 @@ def _load(path: Path) -> tuple[Trained, checkpoint.Best]:
 
 def evaluate_code(workdir: str | Path, options: RunOptions = RunOptions()) -> Trained:
   """Evaluates the best parameters of a code's workdir on the test split, and appends the record."""
-  began, path = time.monotonic(), Path(workdir)
+  began, path = time.monotonic(), directory('workdir', workdir)
+  instance('options', options, RunOptions)
   config = _config_in(path)
   devices = choose_devices(options.devices, config.convolutional)
   dataset = data.load(config.dataset, options.data_dir)
@@ -130,7 +132,12 @@ def evaluate_code(workdir: str | Path, options: RunOptions = RunOptions()) -> Tr
 
 def _checked(config, path, base_dir, options, base) -> _Run:
   """Resolves the config, loads the data and checks all that can be, without a trace."""
-  config = config.resolved()
+  instance('options', options, RunOptions)
+  if base is not None:
+    instance('base', base, Base)
+  if base_dir is not None:
+    directory('base_dir', base_dir)
+  config = instance('config', config, CodeConfig).resolved()
   records.check(path, {'kind': 'code', **dataclasses.asdict(config)})
   if base is None:
     may_be_empty = base_dir is None or (path / 'base_model').is_dir()

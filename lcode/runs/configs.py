@@ -1,11 +1,12 @@
 """What a run is configured by: frozen, checked, and with the recipe's choices filled in."""
 
 import dataclasses
+import numbers
 
 from lcode import data, models
 from lcode.coding import coders
 from lcode.coding.code import Code
-from lcode.errors import InputError, one_of, whole
+from lcode.errors import InputError, directory, one_of, whole
 from lcode.runs.parts import PARITY_MODELS
 from lcode.training.devices import check_batch, choose_devices
 from lcode.training.losses import get_loss
@@ -67,6 +68,9 @@ class CodeConfig:
     one_of('decoder', self.decoder, coders.DECODERS)
     one_of('parity model', self.parity_model, PARITY_MODELS)
     get_loss(self.loss)
+    if not isinstance(self.train, str):
+      raise InputError(f'train={self.train!r} is not allowed: give names with commas between, as in '
+                       '\'encoder,decoder\', or \'\' for all that can be trained.')
     Code(self.k, self.r)
     self._check_combination()
     recipe = get_recipe(self.recipe)
@@ -126,8 +130,10 @@ class RunOptions:
     for name in ('devices', 'max_steps'):
       if getattr(self, name) is not None:
         whole(name, getattr(self, name))
-    if not self.save_every_s >= 0:
+    if not isinstance(self.save_every_s, numbers.Real) or not self.save_every_s >= 0:
       raise InputError(f'save_every_s={self.save_every_s!r} is not allowed: it must be seconds, 0 or more.')
+    if self.data_dir is not None:
+      directory('data_dir', self.data_dir)
 
   def choose_devices(self, convolutional: bool, batch_size: int) -> list:
     devices = choose_devices(self.devices, convolutional, batch_size)

@@ -36,13 +36,15 @@ def append(workdir: Path, record: dict) -> str:
 
 
 def read(workdir: Path) -> list[dict]:
-  """The records of a workdir; a line that a full disk or a kill cut short is passed over."""
+  """The records of a workdir; a line that a full disk or a kill cut short, or that is damaged, is passed over."""
   path, parsed = Path(workdir) / 'records.jsonl', []
-  for line in path.read_text().splitlines() if path.exists() else []:
+  for line in path.read_text(errors='replace').splitlines() if path.exists() else []:
     try:
-      parsed.append(_renamed(json.loads(line)))
+      record = json.loads(line)
     except ValueError:
       continue
+    if isinstance(record, dict):
+      parsed.append(_renamed(record))
   return parsed
 
 

@@ -34,6 +34,7 @@ class DamagedError(InputError):
 
 def save_tree(directory: Path, tree: Any, meta: dict) -> None:
   """Writes a tree of arrays and a JSON-able `meta` as `directory`, which appears complete or not at all."""
+  directory = Path(directory)
   part = directory.with_name(f'.{directory.name}.part')
   shutil.rmtree(part, ignore_errors=True)
   try:
@@ -60,6 +61,7 @@ def load_tree(directory: Path, make_template: Callable[[dict], Any]) -> tuple[An
     DamagedError: if a file is missing, cut or changed.
     InputError: if the arrays are not of the template's structure and shapes.
   """
+  directory = Path(directory)
   meta = load_meta(directory)
   template = make_template(meta)
   host_template = jax.tree.map(_to_host, template)
@@ -133,7 +135,7 @@ def steps_in(directory: Path) -> list[int]:
   """The steps of the checkpoints in `directory`, ascending."""
   if not directory.is_dir():
     return []
-  return sorted(int(p.name) for p in directory.iterdir() if p.name.isdigit())
+  return sorted(int(p.name) for p in directory.iterdir() if p.name.isascii() and p.name.isdigit())
 
 
 class Store:
@@ -190,8 +192,9 @@ class Store:
           self._write_best(best, meta['best'])
       return restored, best, meta['seconds']
     if steps:
-      raise InputError(f'no checkpoint in {self.root / "latest"} can be read: remove {self.root} to start again, '
-                       'or restore its files.')
+      kept = f' ({self.root / "best"} still has the best parameters so far)' if steps_in(self.root / 'best') else ''
+      raise InputError(f'no checkpoint in {self.root / "latest"} can be read: restore its files, or remove that '
+                       f'directory to train again from the start{kept}.')
     return None
 
   def load_best(self, variables: Any) -> Best:

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from lcode.coding.base import output_shape_of
-from lcode.coding.code import Code
+from lcode.coding.code import check_code, Code
 from lcode.coding.costs import cost
 from lcode.coding.parity_model import students
 from lcode.coding.scheme import Scheme, make_scheme
@@ -29,6 +29,7 @@ def default_scheme(code: Code, base_apply: Callable, base_variables, queries) ->
   Raises:
     InputError: if queries are integers, or no network is so small.
   """
+  check_code(code)
   if not hasattr(queries, 'dtype') or np.ndim(queries) < 2 or not len(queries):
     raise InputError(f'queries={type(queries).__name__} will not do: give an array [b, ...] of some queries.')
   if not jax.dtypes.issubdtype(queries.dtype, np.floating):

@@ -1,12 +1,14 @@
 """A code on a test split: every scenario over the same consecutive groups, every position and number missing apart."""
 
 import functools
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from lcode.coding.checks import shown
 from lcode.coding.code import every_pattern, MAX_PATTERNS, num_patterns, sampled_patterns
 from lcode.coding.scheme import Scheme, stack_units
 from lcode.data import Arrays
@@ -14,12 +16,14 @@ from lcode.errors import InputError, whole
 from lcode.training import metrics
 from lcode.training.batched import apply_in_batches, in_batches, make_evaluator, put_split
 from lcode.training.devices import replicate
+from lcode.training.inputs import check_labels, check_outputs, check_pair
 from lcode.training.losses import get_loss
+from lcode.training.patterns import check_patterns
 from lcode.training.step import make_code_objective, make_fetch
 
 SAMPLED = 512  # scenarios, where there are more than MAX_PATTERNS
 BYZANTINE_GROUPS = 256  # groups that are inferred, and decoded, at once where answers are wrong
-HUGE = np.float32(1e30)  # of a wrong answer: finite, but its square is not
+HUGE = {'huge': np.float32(1e30), 'largest': np.finfo(np.float32).max}  # wrong answers whose squares are not finite
 
 
 def scenarios_of(scheme: Scheme) -> np.ndarray:
@@ -55,14 +59,17 @@ def evaluate(scheme: Scheme, params, model_state, base_variables, test: Arrays, 
     takes groups as independent, units of a group not (`metrics.cluster_interval`).
 
   Raises:
-    InputError: if the loss is unknown, or labels, patterns or base outputs do not go with the split and the code.
+    InputError: if the loss is unknown, labels, patterns or base outputs do not go with the split and the code, or F
+      answers what is not finite.
   """
+  _check_split(scheme, test, preprocess)
   loss_fn, available = get_loss(loss), _checked_patterns(scheme, scenarios)
-  _check_split(scheme, test)
   outputs = base_outputs
   if outputs is None:
     outputs = apply_in_batches(scheme.base_apply, base_variables, test.images, preprocess)
   outputs = np.asarray(outputs)
+  check_outputs('test', outputs)
+  check_labels('test', test.labels, outputs.shape[-1])
   labels = outputs.argmax(-1) if test.labels is None else np.asarray(test.labels)
   split = put_split(Arrays(test.images, labels), outputs, devices)
   intact = np.ones((0 if scheme.passthrough else 1, scheme.code.n), bool)
@@ -94,18 +101,26 @@ def evaluate(scheme: Scheme, params, model_state, base_variables, test: Arrays, 
 def _checked_patterns(scheme, patterns):
   if patterns is None:
     return scenarios_of(scheme)
-  patterns = np.asarray(patterns)
-  if patterns.ndim != 2 or not len(patterns) or patterns.shape[1] != scheme.code.n or patterns.dtype != bool:
-    raise InputError(f'scenarios {patterns.dtype}{list(patterns.shape)} are no patterns of n={scheme.code.n} units: '
-                     f'give bool[s, {scheme.code.n}], at least one.')
+  try:
+    patterns = np.asarray(patterns)
+  except ValueError as error:  # rows of different lengths
+    raise InputError(f'scenarios={patterns!r} is no array: give bool[s, {scheme.code.n}].') from error
+  check_patterns(scheme, patterns)
   return patterns
 
 
-def _check_split(scheme, test):
+def _check_split(scheme, test, preprocess):
+  if not isinstance(scheme, Scheme):
+    raise InputError(f'scheme={shown(scheme)} is no Scheme: give what make_scheme returned.')
+  if not isinstance(test, Arrays):
+    raise InputError(f'test is a {type(test).__name__}: give lcode.data.Arrays(images, labels), with None for labels '
+                     'that are not known.')
+  if not callable(preprocess):
+    raise InputError(f'preprocess={shown(preprocess)} is no function: give one from images to queries, such as '
+                     'jax.numpy.asarray.')
+  check_pair('images', test.images, test.labels)
   if len(test) < scheme.code.k:
     raise InputError(f'a split of {len(test)} queries has no group of k={scheme.code.k}: give more.')
-  if test.labels is not None and np.shape(test.labels) != (len(test),):
-    raise InputError(f'labels {list(np.shape(test.labels))} for {len(test)} queries: give one for each, or None.')
 
 
 def _of_base(outputs, labels) -> dict[str, Any]:
@@ -153,14 +168,16 @@ def evaluate_byzantine(scheme: Scheme, params, model_state, base_variables, test
   Raises:
     InputError: if labels do not go with the split, or a number is not as above.
   """
+  _check_split(scheme, test, preprocess)
   code = scheme.code
-  _check_split(scheme, test)
+  whole('seed', seed, 0)
   if whole('num_byzantine', num_byzantine, 0) > code.n:
     raise InputError(f'num_byzantine={num_byzantine} is more than the n={code.n} units of a group: choose fewer.')
-  if not 0 <= scale < np.inf:
+  if not isinstance(scale, numbers.Real) or not 0 <= scale < np.inf:
     raise InputError(f'scale={scale} is not allowed: it must be a finite number of at least 0.')
   groups = len(test) // code.k
   outputs, labels = _all_outputs(scheme, params, model_state, base_variables, test, preprocess)
+  check_labels('test', labels, outputs.shape[-1])
   rng = np.random.default_rng(seed)
   chosen = np.argsort(rng.random((groups, code.n)), axis=1)[:, :num_byzantine]
   wrong = np.zeros((groups, code.n, 1), bool)
@@ -190,13 +207,15 @@ def wrong_answers(outputs: np.ndarray, noise: np.ndarray, scale: float) -> dict[
 
   Returns:
     `noise`, added to the right answer (ApproxIFER, section 5, takes noise of a fixed variance); `nan`, `inf`, `zeros`;
-    `huge`, 1e30 with the noise's signs; `swapped`, the same worker's answer to the group before (or the worker's before
-    where there is one group); `constant`, `scale` for the first output and 0 for the others, whatever the query.
+    `huge` and `largest`, 1e30 and the largest float32, with the noise's signs; `swapped`, the same worker's answer to
+    the group before (or the worker's before where there is one group); `constant`, `scale` for the first output and 0
+    for the others, whatever the query.
   """
   size = np.float32(scale * np.std(outputs))
   first = np.arange(outputs.shape[-1]) == 0
+  signs = np.where(noise < 0, -1, 1).astype('f4')
   return {'noise': outputs + size * noise, 'nan': np.full(1, np.nan, 'f4'), 'inf': np.full(1, np.inf, 'f4'),
-          'huge': HUGE * np.where(noise < 0, -1, 1).astype('f4'), 'zeros': np.zeros(1, 'f4'),
+          **{kind: value * signs for kind, value in HUGE.items()}, 'zeros': np.zeros(1, 'f4'),
           'swapped': np.roll(outputs, 1, axis=0 if len(outputs) > 1 else 1), 'constant': size * first.astype('f4')}
 
 

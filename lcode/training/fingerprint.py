@@ -39,6 +39,24 @@ def of_split(arrays) -> dict[str, Any]:
   return {'queries': sha256(str(np.shape(arrays.images)), np.asarray(arrays.images))[:16], 'labels': labels}
 
 
+def of_optimizer(make_optimizer, steps: int = 20) -> list[float]:
+  """What an optimiser and its schedule do in a training of so many steps: the sums of updates of a fixed gradient."""
+  tx = make_optimizer(steps)
+  params = {'weight': jnp.asarray([1.0, -0.5, 0.01])}
+  gradient = {'weight': jnp.asarray([0.3, -1.0, 2.0])}
+
+  def step(state, _):
+    updates, state = tx.update(gradient, state, params)
+    return state, updates['weight'].sum()
+
+  return [float(value) for value in jax.jit(lambda: jax.lax.scan(step, tx.init(params), None, steps)[1])()]
+
+
+def of_answers(answers) -> list[float]:
+  """The means of the first outputs over a split: what F answers off the first group, up to rounding."""
+  return [float(value) for value in np.asarray(answers, np.float64).mean(0)[:SHOWN]]
+
+
 def of_scheme(scheme: Scheme, params, model_state, base_variables, x) -> dict[str, list[float]]:
   """What F, the encoder and the decoder make of one group x f32[k, *S], the first query missing: some numbers each."""
 
@@ -61,11 +79,8 @@ def check(path: Path, fingerprint: dict[str, Any]) -> None:
   Raises:
     InputError: naming the first field that differs.
   """
-  if path.exists():
-    try:
-      stored = json.loads(path.read_text())
-    except ValueError as error:
-      raise InputError(f'{path} cannot be read ({error}): restore it, or use another store.') from error
+  stored = _read(path)
+  if stored is not None:
     for name, value in fingerprint.items():
       if name in stored and not _same(stored[name], value):
         raise InputError(f'the store {path.parent} holds a training with {name}={_shown(stored[name])}, this one has '
@@ -74,10 +89,27 @@ def check(path: Path, fingerprint: dict[str, Any]) -> None:
       return
     fingerprint = stored | fingerprint
   if jax.process_index() == 0:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix('.part')
-    part.write_text(json.dumps(fingerprint, indent=1) + '\n')
-    os.replace(part, path)
+    try:
+      path.parent.mkdir(parents=True, exist_ok=True)
+      part = path.with_suffix('.part')
+      part.write_text(json.dumps(fingerprint, indent=1) + '\n')
+      os.replace(part, path)
+    except OSError as error:
+      raise InputError(f'the store {path.parent} cannot be written to ({error.strerror}): name another directory.'
+                       ) from error
+
+
+def _read(path: Path) -> dict | None:
+  """The fingerprint that is there; None where there is none yet."""
+  try:
+    stored = json.loads(path.read_text())
+    if not isinstance(stored, dict):
+      raise ValueError('it holds no dictionary')
+    return stored
+  except FileNotFoundError:
+    return None
+  except (OSError, ValueError) as error:
+    raise InputError(f'{path} cannot be read ({error}): restore it, or use another store.') from error
 
 
 def _same(a, b) -> bool:

@@ -9,8 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lcode.coding.scheme import Codec, PARTS, Scheme, make_codec
+from lcode.coding.checks import kind
+from lcode.coding.codec import Codec, make_codec
+from lcode.coding.scheme import PARTS, Scheme
 from lcode.data import Arrays
+from lcode.errors import InputError
 from lcode.training import fingerprint, loop
 from lcode.training.batched import apply_in_batches, make_evaluator, put_split
 from lcode.training.devices import replicate
@@ -20,7 +23,8 @@ from lcode.training.metrics import summarise
 from lcode.training.options import TrainingOptions, with_changes
 from lcode.training.patterns import patterns_of
 from lcode.training.prepare import Prepared, prepare
-from lcode.training.problem import (INIT, PATTERNS, Problem, STEPS, as_store, key_of, schedule_of, seed_of, train)
+from lcode.training.problem import (INIT, PATTERNS, Problem, STEPS, as_store, check_reporter, key_of, schedule_of,
+                                    seed_of, train)
 from lcode.training.step import init_state, make_code_objective, make_fetch
 
 NEAR_DEFAULT = 0.1  # of the way from the default answer's accuracy to 1: a code below that has hardly learned
@@ -67,7 +71,8 @@ def fit(scheme: Scheme, base_variables, images, labels=None, options: TrainingOp
     DivergedError: if the loss is not finite.
     OutOfTime: if it was stopped.
   """
-  store = as_store(store)
+  store, base_outputs = as_store(store), _checked_known(base_outputs)
+  check_reporter(reporter)
   ready = prepare(scheme, base_variables, images, labels, validation, with_changes(options, changes))
   options, devices, code = ready.options, ready.devices, scheme.code
   outputs = {name: _outputs(scheme, base_variables, arrays, name, options, base_outputs)
@@ -77,7 +82,8 @@ def fit(scheme: Scheme, base_variables, images, labels=None, options: TrainingOp
   params, model_state = jax.jit(scheme.init, static_argnums=2)(key_of(options.seed, INIT), first, ready.num_outputs,
                                                                base_variables)
   if store:
-    store.claim(_fingerprint(scheme, params, model_state, base_variables, first, ready))
+    store.claim(_fingerprint(scheme, params, model_state, base_variables, first, ready) |
+                {f'{name}_answers': fingerprint.of_answers(outputs[name]) for name in outputs})
   base_variables = replicate(base_variables, devices)
   sample, validated = patterns_of(scheme, options.scenarios, seed_of(options.seed, PATTERNS))
   splits = {name: _put(getattr(ready, {'validation': 'held_out', 'train': 'training'}[name]), outputs[name], devices)
@@ -108,10 +114,23 @@ def fit(scheme: Scheme, base_variables, images, labels=None, options: TrainingOp
   return Fitted(scheme, params, model_state, make_codec(scheme, params, model_state), result)
 
 
+def _checked_known(base_outputs) -> dict:
+  """F's outputs that are known already; raises InputError if they are not given by the names of splits."""
+  if base_outputs is None:
+    return {}
+  if not isinstance(base_outputs, Mapping):
+    raise InputError(f'base_outputs is a {type(base_outputs).__name__}: give a dictionary of arrays under \'train\' '
+                     'and \'validation\', or None.')
+  return base_outputs
+
+
 def _outputs(scheme, base_variables, arrays, name, options, known) -> np.ndarray:
   """F's outputs f32[N, C] on a split, finite ones."""
-  if known is not None and name in known:
+  if name in known:
     outputs = known[name]
+    if not hasattr(outputs, 'dtype') or np.ndim(outputs) != 2 or len(outputs) != len(arrays):
+      raise InputError(f'base_outputs[{name!r}] is {kind(outputs)} for {len(arrays)} queries: give F\'s outputs '
+                       f'f32[{len(arrays)}, C].')
   else:
     outputs = apply_in_batches(scheme.base_apply, base_variables, arrays.images, options.preprocess)
   check_outputs({'train': 'training'}.get(name, name), outputs)
@@ -125,14 +144,14 @@ def _put(arrays: Arrays, outputs, devices) -> dict:
 
 def _fingerprint(scheme, params, model_state, base_variables, first, ready: Prepared) -> dict[str, Any]:
   options, code = ready.options, scheme.code
-  named = options.recipe if isinstance(options.recipe, str) else None
   scenarios = options.scenarios
   if isinstance(scenarios, np.ndarray):
     scenarios = fingerprint.of_tree(scenarios)
   held_out = {f'validation_{name}': value for name, value in fingerprint.of_split(ready.held_out).items()}
   return {
       'kind': 'code', 'code': f'({code.k}, {code.r})', 'base_variables': fingerprint.of_tree(base_variables),
-      **fingerprint.of_split(ready.training), **held_out, 'seed': options.seed, 'loss': options.loss, 'recipe': named,
+      **fingerprint.of_split(ready.training), **held_out, 'seed': options.seed, 'loss': options.loss,
+      'optimizer': fingerprint.of_optimizer(ready.recipe.make_optimizer) if ready.parts else None,
       'epochs': options.epochs, 'batch_size': options.batch_size, 'augment': bool(options.augment),
       'train_parts': ', '.join(ready.parts), 'scenarios': scenarios,
       'parameters': fingerprint.of_shapes((params, model_state)),

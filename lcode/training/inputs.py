@@ -14,12 +14,12 @@ def split_arrays(images, labels, validation) -> tuple[Arrays, Arrays]:
   Raises:
     InputError: if there are too few queries, a label for each is missing, or the two are not of the same shape.
   """
-  _check_pair('images', images, labels)
+  check_pair('images', images, labels)
   if validation is not None:
     if not isinstance(validation, (tuple, list)) or len(validation) != 2:
       raise InputError(f'validation is a {type(validation).__name__}: give a pair (images, labels), with None for '
                        'labels that are not known.')
-    _check_pair('validation', *validation)
+    check_pair('validation', *validation)
     if np.shape(validation[0])[1:] != np.shape(images)[1:]:
       raise InputError(f'validation queries are of shape {list(np.shape(validation[0])[1:])}, those to train on of '
                        f'{list(np.shape(images)[1:])}: give the same.')
@@ -33,7 +33,8 @@ def split_arrays(images, labels, validation) -> tuple[Arrays, Arrays]:
   return Arrays(*parts[0]), Arrays(*parts[1])
 
 
-def _check_pair(name: str, images, labels) -> None:
+def check_pair(name: str, images, labels) -> None:
+  """Raises InputError unless these are queries [N, ...] and int[N] labels of them, or None."""
   if not np.ndim(images) or not hasattr(images, 'dtype'):
     raise InputError(f'{name} is a {type(images).__name__}: give an array [N, ...] of N queries.')
   if images.dtype.kind in 'OSUMm':

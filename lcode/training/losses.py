@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from lcode.coding.checks import kind
 from lcode.errors import InputError, one_of
 
 
@@ -40,17 +41,22 @@ def mse_base(reconstructed, base_outputs, labels):
 def xent_label(reconstructed, base_outputs, labels):
   """Cross-entropy of the reconstruction to the label: f32[..., C], any, int32[...] -> f32[...].
 
-  Raises InputError unless there is a whole number for each reconstruction.
+  NaN where the label is no class. Raises InputError unless there is a whole number for each reconstruction.
   """
   del base_outputs
   labels = jnp.asarray(labels)
   if labels.shape != jnp.shape(reconstructed)[:-1] or not jnp.issubdtype(labels.dtype, jnp.integer):
     raise InputError(f'labels {labels.dtype}{list(labels.shape)} do not go with reconstructions '
                      f'{list(jnp.shape(reconstructed))}: give one whole number for each.')
-  return optax.softmax_cross_entropy_with_integer_labels(reconstructed, labels)
+  loss = optax.softmax_cross_entropy_with_integer_labels(reconstructed, labels)
+  # Values are not known here; a label that is no class would be taken for another one.
+  return jnp.where((labels >= 0) & (labels < jnp.shape(reconstructed)[-1]), loss, jnp.nan)
 
 
 def _check_alike(reconstructed, base_outputs):
+  for array in (reconstructed, base_outputs):
+    if not hasattr(array, 'dtype') or not jnp.issubdtype(array.dtype, jnp.floating):  # whole numbers wrap around
+      raise InputError(f'reconstructions and base outputs must be arrays of floating-point numbers, not {kind(array)}.')
   if jnp.shape(reconstructed) != jnp.shape(base_outputs):  # broadcasting would compare one with many
     raise InputError(f'reconstructions {list(jnp.shape(reconstructed))} cannot be compared with base outputs '
                      f'{list(jnp.shape(base_outputs))}: give both the same shape [..., C].')

@@ -6,6 +6,7 @@ import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -69,17 +70,24 @@ class TrainingOptions:
     if not callable(self.preprocess):
       raise InputError(f'preprocess={self.preprocess!r} is no function: give one from images to queries, or leave it '
                        'out.')
-    if self.devices is not None and (isinstance(self.devices, numbers.Number) or not len(self.devices)):
-      raise InputError(f'devices={self.devices!r} is no list of devices: give some of jax.devices(), or None.')
+    if self.devices is not None:
+      self._check_devices()
     if not isinstance(self.save_every_s, numbers.Real) or not self.save_every_s >= 0:
       raise InputError(f'save_every_s={self.save_every_s!r} is not allowed: it must be seconds, 0 or more.')
     # The clock's zero is anywhere, so that any number is a time.
     if self.stop_at is not None and (not isinstance(self.stop_at, numbers.Real) or math.isnan(self.stop_at)):
       raise InputError(f'stop_at={self.stop_at!r} is not allowed: give a time of time.monotonic(), or None.')
 
+  def _check_devices(self):
+    devices = self.devices if isinstance(self.devices, (list, tuple, np.ndarray)) else ()
+    if not len(devices) or not all(isinstance(device, jax.Device) for device in devices) or len(
+        set(devices)) < len(devices):
+      raise InputError(f'devices={self.devices!r} is no list of devices: give some of jax.devices(), each once, or '
+                       'None.')
+
   def _check_parts(self):
-    if isinstance(self.train_parts, str):
-      raise InputError(f'train_parts={self.train_parts!r} is one text: give a tuple, as in ({self.train_parts!r},).')
+    if not isinstance(self.train_parts, (list, tuple)):
+      raise InputError(f'train_parts={self.train_parts!r} is no tuple: give one, as in (\'encoder\',), or None.')
     for part in self.train_parts:
       one_of('part to train', part, PARTS)
 

@@ -21,6 +21,9 @@ def check_patterns(scheme: Scheme, patterns: np.ndarray) -> None:
   if most > scheme.code.r:
     raise InputError(f'scenarios has a pattern with {most} of {n} units missing, of which the code repairs at most '
                      f'{scheme.code.r}: leave it out.')
+  if scheme.passthrough and patterns[:, :scheme.code.k].all():
+    raise InputError(f'in none of the {len(patterns)} scenarios a data unit (the first {scheme.code.k}) is missing, so '
+                     'that there is nothing to rebuild: give others.')
 
 
 def patterns_of(scheme: Scheme, wanted, seed: int) -> tuple[Callable | None, np.ndarray]:

@@ -5,10 +5,12 @@ import math
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lcode.coding.base import output_shape_of
-from lcode.coding.scheme import Scheme, parts_to_train
+from lcode.coding.checks import shown
+from lcode.coding.scheme import Scheme, parts_to_train, stack_units
 from lcode.data import Arrays, Plan, plan_batches
 from lcode.errors import InputError
 from lcode.training.devices import check_batch, default_devices
@@ -48,7 +50,7 @@ class Prepared(NamedTuple):
 def prepare(scheme: Scheme, base_variables, images, labels, validation, options: TrainingOptions) -> Prepared:
   """Checks everything that can be checked by shapes; see `fit` for the arguments and what it raises."""
   if not isinstance(scheme, Scheme):
-    raise InputError(f'scheme={scheme!r} is no Scheme: give what make_scheme or default_scheme returns.')
+    raise InputError(f'scheme={shown(scheme)} is no Scheme: give what make_scheme or default_scheme returns.')
   k = scheme.code.k
   training, held_out = split_arrays(images, labels, validation)
   for split in (held_out, training):
@@ -56,20 +58,47 @@ def prepare(scheme: Scheme, base_variables, images, labels, validation, options:
   if isinstance(options.scenarios, np.ndarray):
     check_patterns(scheme, options.scenarios)
   queries = queries_of(options.preprocess, images, k)
+  if options.augment and len(queries.shape) != 4:
+    raise InputError(f'augment=True crops and flips images [height, width, channels], and a query here is '
+                     f'{list(queries.shape[1:])}: leave it out.')
   num_outputs = math.prod(output_shape_of(scheme.base_apply, base_variables, queries))
   _check_loss(options.loss, num_outputs)
   check_labels('training', training.labels, num_outputs)
   check_labels('validation', held_out.labels, num_outputs)
   shapes = jax.eval_shape(lambda key, x, v: scheme.init(key, x, num_outputs, v), jax.random.key(0), queries,
                           base_variables)
+  _check_together(scheme, shapes, base_variables, queries, num_outputs)
   parts = parts_to_train(scheme, shapes[0], options.train_parts)
   recipe = _recipe_of(options.recipe, parts, scheme)
   options, plan, drop_last = _resolved(options, recipe, len(training), k, 'parity_model' in parts and bool(shapes[1]))
+  _check_steps(options.epochs, plan.steps)
   devices = default_devices() if options.devices is None else list(options.devices)
   check_batch(options.batch_size, devices)
   no_classes = num_outputs == 1 or options.loss == 'mse_base' and labels is None
   criterion = 'loss' if no_classes else 'reconstruction_accuracy'
   return Prepared(training, held_out, options, recipe, devices, parts, num_outputs, plan, drop_last, criterion)
+
+
+def _check_together(scheme, shapes, base_variables, queries, num_outputs):
+  """Raises InputError if what encoder, parity model and decoder make of a group does not fit, by shapes alone."""
+
+  def group(params, model_state, base_variables, x):
+    coded = scheme.encode(params, x)
+    replies = scheme.infer(params, model_state, base_variables, coded[None])[0][0]
+    wanted = num_outputs * (scheme.code.k if scheme.bundled else 1)
+    if replies.shape[-1] != wanted:
+      raise InputError(f'what answers the parities gives {replies.shape[-1]} numbers where {wanted} are needed: F '
+                       f'answers {num_outputs}; let a parity model do so{" for each query" if scheme.bundled else ""}.')
+    if scheme.systematic:
+      replies = stack_units(scheme.base_apply(base_variables, x), replies)
+    return scheme.decode(params, replies, jnp.arange(scheme.code.n) > 0)
+
+  jax.eval_shape(group, *shapes, base_variables, queries)
+
+
+def _check_steps(epochs: int, steps: int) -> None:
+  if epochs * steps >= 2**31:  # a step's number is an int32
+    raise InputError(f'epochs={epochs} of {steps} steps are more than {2**31 - 1} steps: choose fewer.')
 
 
 def queries_of(preprocess, images, count: int) -> jax.ShapeDtypeStruct:

@@ -34,6 +34,12 @@ class Problem(NamedTuple):
   sample: Callable | None = None    # (epoch, steps) -> the patterns of each step
 
 
+def check_reporter(reporter) -> None:
+  """Raises InputError if `reporter` is neither None nor can be told of a training's progress."""
+  if reporter is not None and not all(callable(getattr(reporter, name, None)) for name in ('start', 'steps', 'epoch')):
+    raise InputError(f'reporter={reporter!r} is none: give a lcode.training.loop.Reporter, or None.')
+
+
 def train(problem: Problem, tx, state, schedule: loop.Schedule, options: TrainingOptions, devices, store,
           reporter) -> loop.Result:
   """Binds the arrays to the compiled step and evaluation, and trains."""
@@ -67,6 +73,8 @@ def schedule_of(options: TrainingOptions, epochs: int, steps_per_epoch: int, dev
 
 def as_store(store):
   """A `checkpoint.Store` of a directory, or what is one already; raises InputError for anything else."""
+  if isinstance(store, str) and not store.strip():
+    raise InputError(f'store={store!r} names no directory: give one, or None to keep nothing.')
   if isinstance(store, (str, Path)):
     from lcode.training import checkpoint  # Orbax takes a second to import
     return checkpoint.Store(Path(store))

@@ -33,6 +33,12 @@ class Recipe:
       raise InputError(f'epochs={self.epochs!r} of a recipe is not allowed: give a dictionary from data set names to '
                        'epochs, with \'\' for any other.')
     whole('least_steps', self.least_steps, 0)
+    for name, epochs in self.epochs.items():
+      whole(f'epochs[{name!r}] of a recipe', epochs)
+    whole('batch_size(2) of a recipe', self.batch_size(2))
+    if not isinstance(tx := self.make_optimizer(10), optax.GradientTransformation):
+      raise InputError(f'make_optimizer of a recipe returned a {type(tx).__name__}: return an optax transformation, as '
+                       'in lambda steps: optax.adam(1e-3).')
 
   def default_epochs(self, dataset: str) -> int:
     return self.epochs.get(dataset, self.epochs[''])

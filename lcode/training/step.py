@@ -15,6 +15,7 @@ from lcode.coding.scheme import Scheme, stack_units
 from lcode.data import crop_and_flip
 from lcode.errors import InputError, whole
 from lcode.training import losses, metrics
+from lcode.training.patterns import check_patterns
 
 # Numbers of [groups, patterns, n, W], outputs with a pattern's erasures, that evaluation decodes at once on a device:
 # 64 MiB of float32, of which XLA holds a few such arrays. Training keeps all of a step's, which its gradients need.
@@ -54,8 +55,9 @@ class Outcome(NamedTuple):
 
 
 def init_state(params, model_state, tx: optax.GradientTransformation, seed: int) -> TrainState:
-  """The state before the first step; `seed` is that of the run's key, 0 or more."""
-  whole('seed', seed, 0)
+  """The state before the first step; `seed` is that of the run's key, 0 to 2**32 - 1."""
+  if whole('seed', seed, 0) >= 2**32:  # a key takes the lowest 32 bits, without a word
+    raise InputError(f'seed={seed} is too large for a random key: it must be below {2**32}.')
   return TrainState(jnp.int32(0), params, model_state, tx.init(params), jax.random.key(seed))
 
 
@@ -78,16 +80,17 @@ def make_code_objective(scheme: Scheme, loss_fn: Callable, available, axis_name:
     (params, model_state, base_variables, batch, train, key=None) -> Outcome; `key` is what dropout draws from in
     training. Without `train` no more than `DECODED_AT_ONCE` numbers are decoded at once.
   """
-  available = np.asarray(available, bool)
-  if available.ndim != 2 or not len(available) or available.shape[1] != scheme.code.n:
-    raise InputError(f'available {list(available.shape)} are no patterns of n={scheme.code.n} units: give '
-                     f'bool[s, {scheme.code.n}], at least one.')
+  available = np.asarray(available)
+  check_patterns(scheme, available)
   if sets is not None and np.shape(sets)[1:] != available.shape[:1]:
     raise InputError(f'sets {list(np.shape(sets))} are not of the {len(available)} patterns: give bool[q, '
                      f'{len(available)}].')
 
   def objective(params, model_state, base_variables, batch, train, key=None):
-    patterns = jnp.asarray(available if batch.available is None else batch.available, bool)
+    patterns = jnp.asarray(available if batch.available is None else batch.available)
+    if patterns.dtype != bool or patterns.ndim != 2 or patterns.shape[1] != scheme.code.n:
+      raise InputError(f'available {patterns.dtype}{list(patterns.shape)} of a batch are no patterns: give '
+                       f'bool[s, {scheme.code.n}].')
     coded = jax.vmap(scheme.encode, (None, 0))(params, batch.x)
     outputs, model_state = scheme.infer(params, model_state, base_variables, coded, train and train_parity_model,
                                         axis_name, key)

@@ -17,7 +17,8 @@ from lcode.coding.coders.bundle import BundleDecoder, BundleEncoder
 from lcode.coding.coders.linear import parity_weights
 from lcode.coding.costs import cost, group_costs
 from lcode.coding.parity_model import default_answer, from_module, ParityModel, students
-from lcode.coding.scheme import erase, make_codec, make_scheme, parts_to_train, PARTS, stack_units
+from lcode.coding.codec import make_codec
+from lcode.coding.scheme import erase, make_scheme, parts_to_train, PARTS, stack_units
 from lcode.errors import InputError
 from lcode.models.mlp import MLP
 
@@ -229,7 +230,25 @@ def test_availability_in_every_form_says_the_same(rng):
     np.testing.assert_array_equal(codec.decode(outputs, available), expected)
   traced = jax.jit(lambda available: codec.decode(outputs, available))
   np.testing.assert_array_equal(traced(np.array(row)), expected)
-  assert np.isfinite(codec.decode(outputs, jnp.zeros(3, bool))).all()  # on a device: not looked at
+  assert np.isnan(codec.decode(outputs, jnp.zeros(3, bool))).all()  # on a device: not looked at, and not made up
+
+
+@pytest.mark.parametrize('passthrough', [True, False])
+def test_what_too_little_arrived_for_is_not_made_up(rng, passthrough):
+  """NaN where more than r units are missing or not finite, group by group; what arrived is passed on all the same."""
+  parts = ('addition', 'subtraction') if passthrough else ('approxifer', 'approxifer')
+  codec = make_codec(make_scheme(Code(2, 1), linear, *parts), NOTHING)
+  outputs = rng.normal(size=(4, 3, 4)).astype('f4')
+  whole = np.asarray(codec.decode(outputs, [True, False, True]))
+  spoiled = outputs.copy()
+  spoiled[1, 0, 2], spoiled[2, 2, 0] = np.nan, np.inf
+  decoded = np.asarray(codec.decode(spoiled, [True, False, True]))
+  np.testing.assert_array_equal(decoded[[0, 3]], whole[[0, 3]])
+  assert np.isnan(decoded[1]).all() and np.isnan(decoded[2, 1]).all()
+  if passthrough:
+    np.testing.assert_array_equal(decoded[2, 0], outputs[2, 0])
+  else:
+    assert np.isnan(decoded[2, 0]).all()
 
 
 @pytest.mark.parametrize('call, match', [
@@ -298,7 +317,7 @@ def test_parts_go_together_by_what_they_declare():
 
 
 def test_an_encoder_that_makes_too_much_is_refused_when_it_encodes():
-  with refused(r'Sums made \[1, 3\] of a group: a \(2, 2\) code wants 2'):
+  with refused(r'Sums made float32\[1, 3\] of a group: a \(2, 2\) code needs 2'):
     make_scheme(Code(2, 2), linear, Sums).encode(NOTHING, jnp.ones((2, 3)))
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from experiments import demo
 from experiments.studies import plots
-from lcode.coding.scheme import make_codec
+from lcode.coding.codec import make_codec
 from lcode.data import make_normalise
 from lcode.runs.code_run import train_code
 from lcode.runs.configs import CodeConfig, RunOptions

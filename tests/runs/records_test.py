@@ -31,3 +31,13 @@ def test_a_line_that_was_cut_short_is_passed_over(tmp_path):
   with open(tmp_path / 'records.jsonl', 'a') as file:
     file.write('{"a": 2, "b"')
   assert records.read(tmp_path) == [{'a': 1}]
+
+
+def test_a_damaged_line_is_passed_over(tmp_path):
+  for line in range(3):
+    records.append(tmp_path, {'a': line})
+  damaged = bytearray((tmp_path / 'records.jsonl').read_bytes())
+  damaged[2] ^= 0x80  # no UTF-8 any more
+  (tmp_path / 'records.jsonl').write_bytes(damaged + b'[]\n3\nnull\n')
+  assert [record.get('a') for record in records.read(tmp_path)][-2:] == [1, 2]
+  assert all(isinstance(record, dict) for record in records.read(tmp_path))

@@ -160,8 +160,15 @@ def test_no_whole_checkpoint_is_an_error_and_none_at_all_is_not(tmp_path):
   save_two(tmp_path)
   for step in '12':
     os.remove(tmp_path / 'latest' / step / 'meta.json')
-  with pytest.raises(InputError, match='remove .* to start again'):
+  with pytest.raises(InputError, match='restore its files, or remove that directory to train again from the start'):
     checkpoint.Store(tmp_path).restore(make_state())
+  with pytest.raises(InputError, match='best still has the best parameters so far'):
+    checkpoint.Store(tmp_path).restore(make_state())
+  shutil.rmtree(tmp_path / 'best')
+  with pytest.raises(InputError, match='again from the start.$'):
+    checkpoint.Store(tmp_path).restore(make_state())
+  (tmp_path / 'latest' / '²').mkdir()
+  assert checkpoint.steps_in(tmp_path / 'latest') == [1, 2]
 
 
 def test_an_interrupted_write_is_as_if_not_begun(tmp_path):

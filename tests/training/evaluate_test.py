@@ -145,7 +145,7 @@ def test_each_kind_of_wrong_answer_by_hand(problem, monkeypatch):
   rng = np.random.default_rng(seed)
   chosen = np.argsort(rng.random((60, 3)), 1)[:, :2]
   noise = 10 * outputs.std() * rng.normal(size=(60, 2, C))
-  right = {kind: own.argmax(-1) == labels for kind in ('noise', 'huge', 'zeros', 'swapped', 'constant')}
+  right = {kind: own.argmax(-1) == labels for kind in ('noise', 'huge', 'largest', 'zeros', 'swapped', 'constant')}
   right = {kind: hits.copy() for kind, hits in right.items()}
   for group in range(60):
     for number, unit in enumerate(chosen[group]):
@@ -153,10 +153,11 @@ def test_each_kind_of_wrong_answer_by_hand(problem, monkeypatch):
         label, wrong = labels[group, unit], noise[group, number]
         right['noise'][group, unit] = (own[group, unit] + wrong).argmax() == label
         right['huge'][group, unit] = (wrong > 0).argmax() == label
+        right['largest'][group, unit] = right['huge'][group, unit]
         right['zeros'][group, unit] = right['constant'][group, unit] = label == 0
         right['swapped'][group, unit] = own[group - 1, unit].argmax() == label
   by_kind = actual['byzantine_accuracy_by_kind']
-  assert list(by_kind) == ['noise', 'nan', 'inf', 'huge', 'zeros', 'swapped', 'constant']
+  assert list(by_kind) == ['noise', 'nan', 'inf', 'huge', 'largest', 'zeros', 'swapped', 'constant']
   for kind, hits in right.items():
     assert by_kind[kind] == pytest.approx(hits.mean(), abs=1e-6), kind
   assert actual['byzantine_accuracy'] == by_kind['noise']
@@ -216,17 +217,22 @@ def test_intervals_are_those_of_groups_by_hand(problem):
 
 
 @pytest.mark.parametrize('change, words', [
-    ({'loss': 'l1'}, 'kl_base, mse_base'), ({'scenarios': np.ones((2, 4), bool)}, r'\[2, 4\] are no patterns of n=3'),
-    ({'scenarios': np.ones((2, 3))}, 'bool'), ({'scenarios': np.ones((0, 3), bool)}, 'at least one'),
+    ({'loss': 'l1'}, 'kl_base, mse_base'), ({'scenarios': np.ones((2, 4), bool)}, r'\[2, 4\] are no erasure patterns'),
+    ({'scenarios': np.ones((2, 3))}, 'bool'), ({'scenarios': np.ones((0, 3), bool)}, 'no erasure patterns'),
     ({'base_outputs': np.ones((120, C), 'f4')}, r'base_outputs \[120, 4\] for 121 queries'),
-    ({'labels': np.zeros(120, int)}, r'labels \[120\] for 121 queries'),
+    ({'labels': np.zeros(120, int)}, '120 labels for 121 queries'),
+    ({'labels': np.full(121, C)}, 'test labels lie in 4..4'), ({'labels': np.zeros(121)}, r'float64\[121\]'),
+    ({'base_outputs': np.full((121, C), np.nan, 'f4')}, '121 of 121 test queries are not finite'),
+    ({'preprocess': None}, 'preprocess=None is no function'), ({'test': np.ones(3)}, 'test is a ndarray'),
+    ({'scenarios': [[True], [True, False]]}, 'is no array'), ({'scheme': None}, 'scheme=None is no Scheme'),
+    ({'num_byzantine': 1, 'seed': -1}, 'seed=-1'), ({'num_byzantine': 1, 'scale': 'a'}, 'scale=a'),
     ({'images': np.ones((1, D))}, 'no group of k=2'), ({'devices': []}, r'devices=\[\]'),
     ({'num_byzantine': 4}, 'more than the n=3'), ({'num_byzantine': -1}, 'num_byzantine=-1'),
     ({'num_byzantine': 1, 'scale': np.inf}, 'scale=inf'), ({'num_byzantine': 1, 'labels': np.zeros(3)}, 'labels')])
 def test_what_does_not_go_with_the_split_is_a_sentence(change, words, problem):
   variables, test = problem
   test = Arrays(change.pop('images', test.images), change.pop('labels', None))
-  scheme = identity(Code(2, 1))
+  scheme, test = change.pop('scheme', identity(Code(2, 1))), change.pop('test', test)
   more = {'preprocess': jnp.asarray, **change}
   with pytest.raises(InputError, match=words):
     if 'num_byzantine' in change:

@@ -44,7 +44,7 @@ def store(tmp_path_factory):
                                                'base_outputs'),
     ({'x': X[::-1].copy()}, 'queries'), ({'labels': np.zeros(80, int)}, 'labels'), ({'seed': 1}, 'seed'),
     ({'loss': 'mse_base'}, 'loss'), ({'epochs': 4}, 'epochs'), ({'batch_size': 4}, 'batch_size'),
-    ({'recipe': 'paper'}, 'recipe'), ({'train_parts': ('decoder',)}, 'train_parts'), ({'scenarios': 1}, 'scenarios'),
+    ({'recipe': 'paper'}, 'optimizer'), ({'train_parts': ('decoder',)}, 'train_parts'), ({'scenarios': 1}, 'scenarios'),
     ({'scheme': lambda: lcode.make_scheme(lcode.Code(4, 1), apply)}, 'code'),
     ({'scheme': lambda: lcode.make_scheme(lcode.Code(2, 1), apply, 'addition')}, 'parameters|parities|train_parts'),
     ({'preprocess': lambda x: 2 * jnp.asarray(x)}, 'base_outputs|parities')])
@@ -88,3 +88,32 @@ def test_a_recipe_of_ones_own_resumes_too(tmp_path):
   for _ in range(2):
     fitted = run(tmp_path, recipe=recipe)
   assert int(fitted.result.state.step) == 15
+
+
+def test_a_recipe_of_ones_own_is_known_by_what_it_does(tmp_path):
+  def own(rate):
+    return lcode.Recipe(lambda steps: optax.adam(optax.linear_schedule(rate, 0, steps)), lambda k: 8, {'': 3})
+
+  run(tmp_path / 'a', recipe=own(1e-3), max_steps=5)
+  run(tmp_path / 'a', recipe=own(1e-3))  # another function that does the same
+  with pytest.raises(lcode.InputError, match='holds a training with optimizer='):
+    run(tmp_path / 'a', recipe=own(2e-3))
+  run(tmp_path / 'b', recipe='onecycle', max_steps=5)
+  run(tmp_path / 'b', recipe=None)  # the same training: it is this scheme's own recipe
+
+
+def test_an_f_that_differs_off_the_first_group_is_another(tmp_path):
+  def other(variables, x):
+    return jnp.where(jnp.abs(x.sum() - X[:2].sum()) < 1e-3, 1.0, 3.0) * apply(variables, x)
+
+  run(tmp_path, max_steps=5)
+  with pytest.raises(lcode.InputError, match='holds a training with .*_answers='):
+    run(tmp_path, scheme=lambda: lcode.make_scheme(lcode.Code(2, 1), other))
+
+
+@pytest.mark.parametrize('content', ['[1]', 'null', '3', 'no json'])
+def test_a_damaged_fingerprint_is_a_sentence(tmp_path, content):
+  run(tmp_path, max_steps=5)
+  (tmp_path / 'fingerprint.json').write_text(content)
+  with pytest.raises(lcode.InputError, match='fingerprint.json cannot be read'):
+    run(tmp_path)

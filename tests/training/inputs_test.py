@@ -3,11 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import lcode
 from lcode.coding.parity_model import from_module, students
 from lcode.models.mlp import MLP
+from lcode.training.step import init_state
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 5)).astype('f4')
@@ -37,11 +39,21 @@ def scheme_over(base_apply=linear, k=2, **parts):
     ((), {'epochs': 1.5}, 'epochs=1.5 is not allowed: it must be a whole number of at least 1'),
     ((), {'epochs': 0}, 'epochs=0'), ((), {'seed': -1}, 'seed=-1'), ((), {'batch_size': 0}, 'batch_size=0'),
     ((), {'epoch': 3}, "unknown option 'epoch'.*epochs"), ((), {'loss': 'l1'}, 'kl_base, mse_base, xent_label'),
-    ((), {'recipe': 'slow'}, 'distil, onecycle'), ((), {'train_parts': 'decoder'}, "'decoder' is one text"),
+    ((), {'recipe': 'slow'}, 'distil, onecycle'), ((), {'train_parts': 'decoder'}, "'decoder' is no tuple"),
     ((), {'train_parts': ('decoders',)}, "unknown part to train 'decoders'"),
     ((), {'train_parts': ('parity_model',)}, 'parity model of this scheme has nothing to train'),
     ((), {'scenarios': np.ones((2, 4), bool)}, r'bool\[2, 4\] are no erasure patterns of a \(2, 1\) code'),
     ((), {'scenarios': np.zeros((1, 3), bool)}, '3 of 3 units missing, of which the code repairs at most 1'),
+    ((), {'scenarios': np.array([[True, True, False]])}, 'there is nothing to rebuild'),
+    ((), {'devices': ['cpu']}, 'is no list of devices'), ((), {'devices': jax.devices()[:1] * 2}, 'each once'),
+    ((), {'train_parts': 3}, 'train_parts=3 is no tuple'), ((), {'reporter': 3}, 'reporter=3 is none'),
+    ((), {'base_outputs': 'abc'}, 'base_outputs is a str'), ((), {'store': ''}, "store='' names no directory"),
+    ((), {'base_outputs': {'train': None}}, r"base_outputs\['train'\] is a NoneType"),
+    ((), {'base_outputs': {'validation': np.ones((5, 3))}}, 'for 6 queries'),
+    ((), {'augment': True}, 'augment=True crops and flips images'),
+    ((), {'batch_size': 10**9}, 'a batch of 1000000000'),
+    ((), {'epochs': 10**10, 'max_steps': 2}, 'epochs=10000000000 of'),
+    ((), {'save_every_s': 'a'}, "save_every_s='a'"), ((), {'stop_at': float('nan')}, 'stop_at=nan'),
     ((), {'scenarios': 0}, 'scenarios=0'), ((), {'devices': 2}, 'devices=2 is no list of devices'),
     ((), {'save_every_s': -1}, 'save_every_s=-1'), ((), {'preprocess': 'scale'}, "preprocess='scale' is no function"),
     ((), {'preprocess': lambda x: x[0]}, 'it must return one query for each'),
@@ -56,7 +68,9 @@ def test_a_wrong_argument_is_a_sentence(arguments, changes, words):
 
 @pytest.mark.parametrize('base_apply, words', [
     (lambda v, x: (x @ v, x), 'returned a tuple'), (lambda v, x: {'logits': x @ v}, 'returned a dict'),
-    (lambda v, x: (x @ v).argmax(-1), 'int32 numbers'), (lambda v, x: (x @ v)[:1], r'shape \[1, 3\] for 2 queries')])
+    (lambda v, x: (x @ v).argmax(-1), 'int32 numbers'), (lambda v, x: np.asarray(x) @ v, 'give F as a JAX function'),
+    (lambda x: x @ W, 'base_apply cannot answer queries'), (lambda v, x: x @ v.T, r'queries float32\[2, 5\]'),
+    (lambda v, x: (x @ v)[:1], r'shape \[1, 3\] for 2 queries')])
 def test_an_f_that_gives_no_answers_is_a_sentence(base_apply, words):
   with pytest.raises(lcode.InputError, match=words):
     lcode.fit(scheme_over(base_apply), W, X, epochs=1)
@@ -123,3 +137,41 @@ def test_a_student_with_dropout_trains_and_answers_the_same_every_time():
   x = X[:8].reshape(4, 2, 5)
   replies = [fitted.codec.infer(W, fitted.codec.encode(x)) for _ in range(2)]
   np.testing.assert_array_equal(*replies)
+
+
+@pytest.mark.parametrize('values, words', [
+    ((3, lambda k: 8, {'': 3}), 'make_optimizer=3'), ((lambda n: None, lambda k: 8, {'': 3}), 'returned a NoneType'),
+    ((lambda n: optax.sgd(1.0), lambda k: 8.5, {'': 3}), r'batch_size\(2\) of a recipe=8.5'),
+    ((lambda n: optax.sgd(1.0), lambda k: 8, {'': None}), r"epochs\[''\] of a recipe=None"),
+    ((lambda n: optax.sgd(1.0), lambda k: 8, {'digits': 2}), 'for any other')])
+def test_a_recipe_that_cannot_be_followed_is_a_sentence(values, words):
+  with pytest.raises(lcode.InputError, match=words):
+    lcode.Recipe(*values)
+
+
+def test_the_default_scheme_needs_a_code():
+  with pytest.raises(lcode.InputError, match=r'code=\(2, 1\) is no Code'):
+    lcode.default_scheme((2, 1), linear, W, X)
+
+
+def test_a_store_that_cannot_be_written_to_is_a_sentence(tmp_path):
+  (tmp_path / 'file').write_text('')
+  for place in (tmp_path / 'file', tmp_path / 'file' / 'below', tmp_path / ('a' * 300)):
+    with pytest.raises(lcode.InputError, match='the store .* cannot be (written to|read)'):
+      lcode.fit(scheme_over(), W, X, epochs=1, store=place)
+
+
+def test_a_key_takes_no_more_than_its_bits():
+  with pytest.raises(lcode.InputError, match='is too large for a random key'):
+    init_state({}, {}, optax.sgd(1.0), 2**40)
+
+
+def test_losses_of_whole_numbers_and_of_no_class():
+  """uint8 would wrap around: 200 against 100 had an error of 16."""
+  for loss in (lcode.mse_base, lcode.kl_base):
+    with pytest.raises(lcode.InputError, match='floating-point numbers, not uint8'):
+      loss(np.array([[200]], np.uint8), np.array([[100]], np.uint8), None)
+    with pytest.raises(lcode.InputError, match='not a list'):
+      loss([[1.0]], [[2.0]], None)
+  values = np.asarray(lcode.xent_label(jnp.ones((4, 3)), None, np.array([0, -1, 3, 2])))
+  np.testing.assert_allclose(values, [np.log(3), np.nan, np.nan, np.log(3)], rtol=1e-6)

@@ -184,8 +184,19 @@ def test_what_is_decoded_at_once_keeps_evaluation_within_memory():
 
 def test_patterns_and_sets_are_those_of_the_code():
   scheme = make_scheme(Code(2, 1), base_apply)
-  for available, sets, words in ((np.ones((3, 4)), None, r'\[3, 4\] are no patterns of n=3'),
-                                 (np.ones((0, 3)), None, 'n=3'),
-                                 (np.ones((2, 3)), np.ones((1, 3)), 'not of the 2 patterns')):
+  fine = np.array([[True, False, True], [False, True, True]])
+  for available, sets, words in ((np.ones((3, 4), bool), None, r'bool\[3, 4\] are no erasure patterns of a \(2, 1\)'),
+                                 (np.ones((0, 3), bool), None, r'give bool\[s, 3\]'),
+                                 (np.array([[2, 1, 3]]), None, r'int64\[1, 3\] are no erasure patterns'),  # indices
+                                 ([['a', 'b', 'c']], None, 'are no erasure patterns'),
+                                 (np.zeros((1, 3), bool), None, '3 of 3 units missing'),
+                                 (np.array([[True, True, False]]), None, 'nothing to rebuild'),
+                                 (fine, np.ones((1, 3)), 'not of the 2 patterns')):
     with pytest.raises(InputError, match=words):
       make_code_objective(scheme, LOSSES['kl_base'], available, sets=sets)
+  objective = make_code_objective(scheme, LOSSES['kl_base'], fine)
+  params, _ = scheme.init(jax.random.key(0), jnp.ones((2, *SHAPE)), C)
+  batch = Batch(jnp.ones((1, 2, *SHAPE)), jnp.ones((1, 2, C)), jnp.zeros((1, 2), int), jnp.ones(1, bool),
+                available=jnp.array([[2, 1, 3]]))
+  with pytest.raises(InputError, match=r'int32\[1, 3\] of a batch are no patterns'):
+    objective(params, {}, jnp.ones((16, C)), batch, True)

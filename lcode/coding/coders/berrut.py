@@ -16,6 +16,8 @@ from lcode.coding.code import Code
 from lcode.coding.coders.linear import EXACT
 from lcode.errors import InputError
 
+LARGEST = 1e30  # of an answer in the vote: the reciprocals of larger ones are flushed to zero
+
 
 def first_kind(count: int) -> np.ndarray:
   """Chebyshev nodes of the first kind, descending: f64[count]."""
@@ -144,6 +146,7 @@ def locate_byzantine(nodes, outputs, available, k: int, num_byzantine: int):
   def ballot(y):
     # The best P for a given Q is a projection; what remains is ||(I - span span') diag(y) basis q||, smallest at
     # the last right singular vector q.
+    y = jnp.clip(y, -LARGEST, LARGEST)
     y = (y - y.sum() / jnp.maximum(available.sum(), 1)) / jnp.maximum(jnp.abs(y).max(), 1e-30)
     scaled = jnp.where(available, y, 0)[:, None] * basis
     projected = jnp.matmul(span, jnp.matmul(span.T, scaled, precision=EXACT), precision=EXACT)

@@ -4,6 +4,9 @@ Addition and concatenation encoders with the subtraction decoder are those of Pa
 SOSP 2019, arXiv:1905.00863); replication sends every query again.
 """
 
+import functools
+import logging
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,7 +15,10 @@ import numpy as np
 from lcode.coding.code import Code
 from lcode.errors import InputError
 
+_log = logging.getLogger('lcode')
+
 EXACT = jax.lax.Precision.HIGHEST  # on GPUs products of float32 have 10 bits by default
+MOST_AMPLIFIED = 1e5  # of float32's rounding: an error of some per cent
 SPREAD = 4.0  # the nodes of the weights lie between 1/SPREAD and SPREAD, evenly in the logarithm
 
 
@@ -29,6 +35,26 @@ def parity_weights(code: Code) -> np.ndarray:
   exponents = [(j + 1) // 2 * (1 if j % 2 else -1) for j in range(code.r)]
   weights = nodes ** np.asarray(exponents, float)[:, None]
   return weights / weights.sum(1, keepdims=True)
+
+
+@functools.cache
+def amplification(code: Code) -> float:
+  """How many times an error in the parities can grow where as many neighbouring queries are missing as can be.
+
+  Of the largest error of an answer to that of a parity. Neighbours are the hardest to tell apart: of their weights the
+  pseudo-inverse has the largest norm (by trying all, up to (10, 4)).
+  """
+  weights, missing = parity_weights(code), min(code.r, code.k)
+  return max(float(np.linalg.norm(np.linalg.pinv(weights[:, first:first + missing]), np.inf))
+             for first in range(code.k - missing + 1))
+
+
+@functools.cache
+def _warn_of_amplification(code: Code) -> None:
+  if amplification(code) > MOST_AMPLIFIED:
+    _log.warning('a (%d, %d) code of sums amplifies an error in the answers, be it of rounding alone, up to %.0e times '
+                 'where all that can be missing is: take fewer parities, or another code.', code.k, code.r,
+                 amplification(code))
 
 
 def solve_sums(code: Code, outputs, available):
@@ -87,12 +113,17 @@ class SubtractionDecoder(nn.Module):
   """Solves the parities' equations for what is missing: at r = 1 the parity minus the rest, in ParM's words.
 
   Parity j is taken for the weighted sum of the outputs, row j of `parity_weights`. With more parities than missing
-  queries the least squares are solved; with fewer, the smallest answer that fits.
+  queries the least squares are solved; with fewer, the smallest answer that fits. Where r is large rounding is
+  amplified so much (`amplification`) that the code is exact in name only; a warning says so.
   """
 
   code: Code
   refuses = ('copies', 'bundles')  # no answer to these is a sum of answers
   systematic = True
+
+  def __post_init__(self):
+    _warn_of_amplification(self.code)
+    super().__post_init__()
 
   def __call__(self, outputs, available):
     """outputs: f32[n, C] (zero where missing), available: bool[n] -> f32[k, C]."""

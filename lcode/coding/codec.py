@@ -1,0 +1,79 @@
+"""A code with its parameters, as jitted functions over many groups: what a service calls."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from lcode.coding.checks import available_of_groups, check_units, kind, shown
+from lcode.coding.scheme import PARTS, Scheme
+from lcode.errors import InputError
+
+
+class Codec(NamedTuple):
+  """A code with its parameters as jitted functions over a batch of groups. F's answers keep their shape O.
+
+  Attributes:
+    encode: [g, k, *S] -> parities [g, r, *S] (all coded queries [g, n, *S] where not systematic), of the same dtype.
+    decode: (outputs [g, n, *O], available bool[n] or bool[g, n]) -> [g, k, *O], of the same dtype. Outputs of a bundle
+      are [g, n, k, *O], as `stack_units` makes them. A unit of which not all numbers are finite counts as missing;
+      where more than r are missing so, what cannot be rebuilt comes back as NaN.
+    infer: (base_variables, parities [g, r, *S]) -> [g, r, *O], of a bundle [g, r, k, *O]: F on them, or the parity
+      models (for which base_variables may be None).
+
+  All raise `InputError` where shapes or dtypes are wrong. `decode` raises it too where more than r units of a group are
+  missing, if `available` is a NumPy array or a list; a `jax.Array` may be on a device or traced, and is not looked at:
+  there NaN comes back.
+  """
+
+  encode: Callable
+  decode: Callable
+  infer: Callable
+
+
+def make_codec(scheme: Scheme, params, model_state=None) -> Codec:
+  """The jitted functions of a scheme with these parameters (which stay arguments of what is compiled)."""
+  if not isinstance(scheme, Scheme):
+    raise InputError(f'scheme={shown(scheme)} is no Scheme: give what make_scheme returned.')
+  if not isinstance(params, Mapping) or set(params) != set(PARTS):
+    raise InputError(f'params must be a dictionary of the parameters of {", ".join(PARTS)}: give those of scheme.init '
+                     'or of fit.')
+  code = scheme.code
+  sent = code.r if scheme.systematic else code.n
+
+  @jax.jit
+  def decode_all(params, outputs, available):
+    g, n, *answer = outputs.shape
+    outputs = outputs.reshape(g, n, math.prod(answer))
+    decoded = jax.vmap(scheme.decode, (None, 0, 0))(params, outputs, available)
+    # Whatever a decoder makes of too little, it is no answer.
+    there = available & jnp.isfinite(outputs).all(-1)
+    answered = there.sum(1, keepdims=True) >= code.k
+    if scheme.passthrough:
+      answered |= there[:, :code.k]
+    decoded = jnp.where(answered[..., None], decoded, jnp.nan)
+    answer = answer[1:] if scheme.bundled else answer
+    return decoded.reshape(g, code.k, *answer) if decoded.shape[-1] == math.prod(answer) else decoded
+
+  encode_all = jax.jit(jax.vmap(scheme.encode, (None, 0)))
+  infer_all = jax.jit(lambda *args: scheme.infer(*args, flat=False)[0])
+  params, model_state = jax.device_put((params, model_state or {}))  # once, not with every call
+
+  def encode(x):
+    check_units('queries', x, 1, code.k)
+    return encode_all(params, x)
+
+  def decode(outputs, available):
+    check_units('outputs', outputs, 1, code.n)
+    if scheme.bundled and outputs.shape[2:3] != (code.k,):
+      raise InputError(f'the outputs of a bundle must be [groups, {code.n}, {code.k}, ...], not {kind(outputs)}: put '
+                       "F's and the replies together by stack_units.")
+    return decode_all(params, outputs, available_of_groups(available, len(outputs), code))
+
+  def infer(base_variables, parities):
+    check_units('parities', parities, 1, sent)
+    return infer_all(params, model_state, base_variables, parities)
+
+  return Codec(encode, decode, infer)
