@@ -157,7 +157,7 @@ def test_the_default_scheme_needs_a_code():
 def test_a_store_that_cannot_be_written_to_is_a_sentence(tmp_path):
   (tmp_path / 'file').write_text('')
   for place in (tmp_path / 'file', tmp_path / 'file' / 'below', tmp_path / ('a' * 300)):
-    with pytest.raises(lcode.InputError, match='the store .* cannot be (written to|read)'):
+    with pytest.raises(lcode.InputError, match='cannot be (written to|read)'):
       lcode.fit(scheme_over(), W, X, epochs=1, store=place)
 
 
