@@ -12,6 +12,7 @@ _NAMES = {
     'Scheme': 'coding.scheme', 'make_scheme': 'coding.scheme', 'erase': 'coding.scheme',
     'stack_units': 'coding.scheme', 'make_codec': 'coding.codec', 'Codec': 'coding.codec',
     'ParityModel': 'coding.parity_model', 'students': 'coding.parity_model',
+    'tile_students': 'coding.parity_model', 'tile_shape': 'coding.coders.mosaic',
     'from_module': 'coding.parity_model', 'group_costs': 'coding.costs', 'evaluate': 'training.evaluate',
     'register_encoder': 'coding.coders', 'register_decoder': 'coding.coders', 'register_model': 'models',
     'register_dataset': 'data', 'Spec': 'data',

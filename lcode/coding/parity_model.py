@@ -4,6 +4,7 @@
 simple as a sum works over a non-linear F: one parity model for each of the r parities.
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -15,7 +16,8 @@ import jax.numpy as jnp
 
 from lcode.coding.base import checked_answers
 from lcode.coding.checks import shown
-from lcode.errors import InputError
+from lcode.coding.coders import mosaic
+from lcode.errors import InputError, whole
 
 
 class ParityModel(NamedTuple):
@@ -28,15 +30,16 @@ class ParityModel(NamedTuple):
       `key` is what dropout draws from in training.
     shared: whether one set of variables answers every parity, or each parity has its own.
     at_frontend: whether it runs at the frontend (a backup): then it is work of the frontend, and never missing.
-    per_query: whether it answers queries, not parities: it goes with copies alone.
-    bundled: whether it answers bundles of k queries, [b, k, *S] -> [b, k, *O].
+    takes: the `parities` of an encoder (see `coders`) that it answers, such as ('copies',) for what answers queries
+      themselves; None for any.
+    bundled: whether its reply is k answers wide: [b, k, *O].
   """
 
   init: Callable
   apply: Callable
   shared: bool = False
   at_frontend: bool = False
-  per_query: bool = False
+  takes: tuple[str, ...] | None = None
   bundled: bool = False
 
 
@@ -51,7 +54,7 @@ def base_itself(base_apply: Callable) -> ParityModel:
 
 
 def from_module(module: nn.Module, start_from_base: bool = False, start: Callable | None = None, *,
-                shared: bool = False, at_frontend: bool = False, per_query: bool = False) -> ParityModel:
+                shared: bool = False, at_frontend: bool = False, takes: tuple[str, ...] | None = None) -> ParityModel:
   """A Flax module, called as the base models are: (x [b, *S], train=...) -> floats [b, *O], or without `train`.
 
   In training its dropout draws from the `key` that the training step gives, and its collections other than 'params'
@@ -61,7 +64,7 @@ def from_module(module: nn.Module, start_from_base: bool = False, start: Callabl
     module: of F's architecture where it starts from F.
     start_from_base: start from F's variables instead of fresh ones.
     start: (base_variables, fresh variables) -> what to start from instead, where F's own do not fit.
-    shared, at_frontend, per_query: see `ParityModel`.
+    shared, at_frontend, takes: see `ParityModel`.
 
   Raises:
     InputError: if `module` is no Flax module, `start` no function, or both ways to start are asked for.
@@ -102,7 +105,7 @@ def from_module(module: nn.Module, start_from_base: bool = False, start: Callabl
                        ': give it the variables of its own shapes; where it starts from others, of the same ones.'
                        ) from error
 
-  return ParityModel(init, apply, bool(shared), bool(at_frontend), bool(per_query))
+  return ParityModel(init, apply, bool(shared), bool(at_frontend), takes)
 
 
 def _variables(variables):
@@ -123,18 +126,40 @@ def students(module: nn.Module, start: Callable | None = None) -> ParityModel:
   Raises:
     InputError: as `from_module`.
   """
-  one = from_module(module, start=start)
+  return _each(from_module(module, start=start), type(module).__name__, lambda bundles: bundles, 'bundles')
+
+
+def tile_students(module: nn.Module, k: int, start: Callable | None = None) -> ParityModel:
+  """One small network that answers each of the k tiles of a mosaic; see `coders.mosaic`.
+
+  Args:
+    module: x [b, *tile] -> floats [b, *O], tile being `coders.mosaic.tile_shape` of a query; each of the r parities
+      gets its own variables.
+    k: data units of the code.
+    start: see `from_module`.
+
+  Raises:
+    InputError: as `from_module`, or if k is no whole number of at least 1.
+  """
+  take_apart = functools.partial(mosaic.take_apart, k=whole('k', k))
+  return _each(from_module(module, start=start), type(module).__name__, take_apart, 'mosaics')
+
+
+def _each(one: ParityModel, name: str, take_apart: Callable, parities: str) -> ParityModel:
+  """Answers each query that `take_apart`, parities -> [b, k, *S], finds in a parity."""
 
   def init(key, x, num_outputs, base_variables):
-    return one.init(key, x.reshape(-1, *x.shape[2:]), num_outputs, base_variables)
+    queries = take_apart(x)
+    return one.init(key, queries.reshape(-1, *queries.shape[2:]), num_outputs, base_variables)
 
   def apply(variables, base_variables, x, train, axis_name, key=None):
-    b, k, *shape = x.shape
-    answers, others = one.apply(variables, base_variables, x.reshape(b * k, *shape), train, axis_name, key)
-    answers = checked_answers(answers, b * k, f'the student {type(module).__name__}')
+    queries = take_apart(x)
+    b, k, *shape = queries.shape
+    answers, others = one.apply(variables, base_variables, queries.reshape(b * k, *shape), train, axis_name, key)
+    answers = checked_answers(answers, b * k, f'the student {name}')
     return answers.reshape(b, k, *answers.shape[1:]), others
 
-  return ParityModel(init, apply, bundled=True)
+  return ParityModel(init, apply, takes=(parities,), bundled=True)
 
 
 def default_answer() -> ParityModel:
@@ -149,7 +174,7 @@ def default_answer() -> ParityModel:
     answer = variables['params']['answer']
     return jnp.broadcast_to(answer, (len(x), *answer.shape)), {}
 
-  return ParityModel(init, apply, shared=True, at_frontend=True, per_query=True)
+  return ParityModel(init, apply, shared=True, at_frontend=True, takes=('copies',))
 
 
 def init_all(model: ParityModel, count: int, key, x, num_outputs, base_variables) -> tuple[dict, dict]:

@@ -30,14 +30,15 @@ def check_together(encoder, decoder, model: ParityModel) -> None:
   if not declared(encoder, 'systematic', True) and not model.shared:
     raise InputError(f'{name} sends coded queries to every worker, so that there are no parities for a parity model: '
                      'leave parity_model out, F itself.')
-  takes_bundles = 'bundles' in (declared(decoder, 'goes_with') or ())
-  if not model.bundled == (parities == 'bundles') == takes_bundles:
-    raise InputError(f'{name}, {type(decoder).__name__} and a parity model that is {"" if model.bundled else "no "}'
-                     "students: a bundle wants all three, encoder='bundle', parity_model=students(...) and "
-                     "decoder='bundle'.")
-  if model.per_query and parities != 'copies':
-    raise InputError(f'a backup or default answer takes queries as they are, not parities of {name}: use '
-                     "encoder='replication'.")
+  if model.bundled != declared(decoder, 'bundled', False) or model.takes is not None and parities not in model.takes:
+    raise InputError(f'{name}, {type(decoder).__name__} and a parity model that {_said(model)} do not go together: '
+                     "take encoder='bundle', students(...) and decoder='bundle', or encoder='mosaic', "
+                     "tile_students(...) and decoder='bundle'; for backups and default answers encoder='replication'.")
+
+
+def _said(model: ParityModel) -> str:
+  takes = 'any parities' if model.takes is None else ' or '.join(model.takes)
+  return f'answers {takes} by {"k answers" if model.bundled else "one answer"}'
 
 
 def _check_coders(encoder, decoder):

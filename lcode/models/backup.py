@@ -87,6 +87,13 @@ def small_network(image_shape, num_outputs: int, multiply_adds: int) -> nn.Modul
   if len(image_shape) == 3 and min(image_shape[:2]) >= LEAST_SIDE:
     if cnn := _widest_cnn(image_shape, num_outputs, multiply_adds):
       return cnn
+  return dense_network(image_shape, num_outputs, multiply_adds)
+
+
+def dense_network(image_shape, num_outputs: int, multiply_adds: int) -> MLP | None:
+  """The widest d -> width -> width / 2 -> C of at most `multiply_adds` for a query; None if none fits."""
+  image_shape, num_outputs = query_shape(image_shape), whole('num_outputs', num_outputs)
+  multiply_adds = whole('multiply_adds', multiply_adds, 0)
   # The work grows with the width: the widest within the budget is found by halving.
   width = bisect.bisect_right(range(1, multiply_adds + 1), multiply_adds,
                               key=lambda width: mlp_multiply_adds(image_shape, num_outputs, width))

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from lcode.errors import InputError, whole
-from lcode.models.backup import query_shape, small_network
+from lcode.models.backup import dense_network, query_shape, small_network
 from lcode.models.lenet import LeNet5
 from lcode.models.mlp import MLP
 from lcode.models.resnet import part_of, ResNet, resnet_multiply_adds, smaller
@@ -41,6 +41,33 @@ def make_student(model: nn.Module, image_shape: tuple[int, ...], share: int) -> 
       return small
   raise InputError(f'share={share}: a {type(model).__name__} has no form of 1/{share} of its work; use fewer queries a '
                    'group, or parity models that start from F (parity_model=\'from_base\') instead of students.')
+
+
+def make_tile_student(model: nn.Module, image_shape: tuple[int, ...], tile: tuple[int, ...], share: int) -> nn.Module:
+  """A network for queries of the shape `tile`, of about 1/share of what the base model multiplies for one query.
+
+  Of the base model's own kind, so that equal work takes equal time: convolutions of few channels take several times as
+  long on processors. A dense network is two hidden layers of the width that the budget allows. A ResNet is itself where
+  the smaller query alone saves enough, else leaves out residual blocks and channels. VGG and LeNet-5 are as
+  `make_student` has them, with the part of the budget that the smaller query leaves over.
+
+  Raises:
+    InputError: if the base model has no such form (logistic regression, a model of one's own), or none so small.
+  """
+  image_shape, tile, share = query_shape(image_shape), query_shape(tile), whole('share', share)
+  if isinstance(model, ResNet):
+    budget = resnet_multiply_adds(model, image_shape) / share
+    if resnet_multiply_adds(model, tile) <= 1.02 * budget:  # up to what rounding the tile's sides adds
+      return model
+    if shallower := smaller(model, tile, budget):
+      return shallower
+  if isinstance(model, MLP):
+    if dense := dense_network(tile, model.num_outputs, _mlp_multiply_adds(model, image_shape) // share):
+      return dense
+  if isinstance(model, (VGG, LeNet5)):
+    return make_student(model, image_shape, share)
+  raise InputError(f'share={share}: a {type(model).__name__} has no form of 1/{share} of its work for queries of '
+                   f'{list(tile)}; use fewer queries per group, or name a student of your own by lcode.tile_students.')
 
 
 def start_from(model: nn.Module, student: nn.Module, base_variables, fresh) -> Any:

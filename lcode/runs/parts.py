@@ -8,11 +8,12 @@ from typing import Any
 from lcode import models
 from lcode.coding import coders
 from lcode.coding.code import Code
-from lcode.coding.parity_model import default_answer, from_module, students
+from lcode.coding.coders.mosaic import tile_shape
+from lcode.coding.parity_model import default_answer, from_module, students, tile_students
 from lcode.coding.scheme import Scheme, make_scheme
 from lcode.errors import InputError, register
 from lcode.models.backup import make_backup
-from lcode.models.student import make_student, start_from
+from lcode.models.student import make_student, make_tile_student, start_from
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,13 +32,19 @@ class Answerer:
 def _backup(module, query_shape, num_outputs, config):
   small = make_backup(query_shape, num_outputs, config.backup_multiply_adds, module)
   return from_module(small, start=functools.partial(start_from, module, small), shared=True, at_frontend=True,
-                     per_query=True)
+                     takes=('copies',))
 
 
 def _students(module, query_shape, num_outputs, config):
   del num_outputs
   small = make_student(module, query_shape, config.k)
   return students(small, functools.partial(start_from, module, small))
+
+
+def _tile_students(module, query_shape, num_outputs, config):
+  del num_outputs
+  small = make_tile_student(module, query_shape, tile_shape(query_shape, config.k), config.k)
+  return tile_students(small, config.k, functools.partial(start_from, module, small))
 
 
 PARITY_MODELS = {
@@ -48,6 +55,8 @@ PARITY_MODELS = {
                              lambda module, *_: from_module(module)),
     'backup': Answerer('a small network distilled from F, at the frontend; goes with replication', _backup),
     'students': Answerer('a network of 1/k of F\'s work, answering every query of a bundle', _students),
+    'tile_students': Answerer('a network of F\'s kind, of 1/k of its work, answering every tile of a mosaic',
+                              _tile_students),
     'default': Answerer('the same answer for every query, at the frontend; goes with replication',
                         lambda *_: default_answer()),
 }

@@ -171,12 +171,12 @@ def test_a_default_answer_is_the_same_for_all_and_learns_the_mean(rng):
 
 def test_who_answers_at_the_frontend():
   assert not make_scheme(Code(2, 1), np.tanh).at_frontend
-  backup = from_module(DENSE, shared=True, at_frontend=True, per_query=True)
+  backup = from_module(DENSE, shared=True, at_frontend=True, takes=('copies',))
   assert make_scheme(Code(2, 2), np.tanh, 'replication', 'replication', backup).at_frontend
 
 
 OWN = from_module(DENSE)
-BACKUP = from_module(DENSE, shared=True, at_frontend=True, per_query=True)
+BACKUP = from_module(DENSE, shared=True, at_frontend=True, takes=('copies',))
 
 
 @pytest.mark.parametrize('encoder, decoder, model, match', [

@@ -361,7 +361,7 @@ def test_useless_batches_and_codes_claim_nothing(tmp_path):
       (CodeConfig(encoder='addition', decoder='subtraction'), 'undoes sums'),
       (CodeConfig(encoder='addition', decoder='spline'), "SplineDecoder goes with parities='spline' alone"),
       (CodeConfig(encoder='approxifer', parity_model='from_base'), 'leave parity_model out'),
-      (CodeConfig(parity_model='backup', backup_multiply_adds=9999), 'backup or default answer takes queries'),
+      (CodeConfig(parity_model='backup', backup_multiply_adds=9999), 'do not go together: take'),
       (CodeConfig(parity_model='backup'), 'backup_multiply_adds=None'),
       (CodeConfig(k=1, encoder='replication', decoder='replication', parity_model='backup', backup_multiply_adds=9),
        'too small for any backup'),

@@ -273,7 +273,7 @@ def test_costs_are_those_of_the_dense_layers_by_hand():
 def test_costs_at_the_frontend_and_of_codes_without_data_units():
   base = jnp.ones((D, C))
   backup = make_scheme(Code(1, 1), apply, 'replication', 'replication',
-                       from_module(MLP(C, (5,)), shared=True, at_frontend=True, per_query=True))
+                       from_module(MLP(C, (5,)), shared=True, at_frontend=True, takes=('copies',)))
   plain = make_scheme(Code(2, 1), apply, 'approxifer', 'approxifer')
   for scheme, worker in ((backup, 0.0), (plain, 0.5)):
     params, _ = scheme.init(jax.random.key(0), jnp.zeros((scheme.code.k, D)), C)

@@ -8,13 +8,14 @@ from a `Code` alone, compute in float32 or wider, and say by attributes what the
 An encoder:
   systematic: False if it sends n coded queries instead of the queries themselves and r parities.
   mixes: False if it only passes queries on, so that they may be of any dtype, such as token ids.
-  parities: one word for what its parities are, such as 'sums', 'copies' or 'bundles'.
+  parities: one word for what its parities are, such as 'sums', 'copies', 'bundles' or 'mosaics'.
 
 A decoder:
   goes_with: the `parities` that it works with, where not with any.
   refuses: the `parities` that it does not work with.
   systematic: whether it takes the outputs of a systematic encoder or of another, where not of both.
   passthrough: False if its answers replace also those that arrived.
+  bundled: True if it takes replies that are k answers wide.
 
 Parts whose parameters are not trained by gradients have `candidates()`, the values to choose from.
 """
@@ -32,13 +33,14 @@ from lcode.coding.coders.conv import ConvEncoder
 from lcode.coding.coders.linear import (AdditionEncoder, ConcatenationEncoder, ReplicationDecoder, ReplicationEncoder,
                                         SubtractionDecoder)
 from lcode.coding.coders.mlp import MLPDecoder, MLPEncoder
+from lcode.coding.coders.mosaic import MosaicEncoder
 from lcode.coding.coders.spline import SplineDecoder, SplineEncoder
 from lcode.errors import InputError, one_of, register
 
 ENCODERS = {
     'mlp': MLPEncoder, 'conv': ConvEncoder, 'addition': AdditionEncoder, 'concatenation': ConcatenationEncoder,
     'berrut': BerrutEncoder, 'approxifer': ApproxIFEREncoder, 'spline': SplineEncoder,
-    'replication': ReplicationEncoder, 'bundle': BundleEncoder,
+    'replication': ReplicationEncoder, 'bundle': BundleEncoder, 'mosaic': MosaicEncoder,
 }
 DECODERS = {
     'mlp': MLPDecoder, 'subtraction': SubtractionDecoder, 'berrut': BerrutDecoder, 'approxifer': ApproxIFERDecoder,

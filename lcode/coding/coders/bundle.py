@@ -25,10 +25,11 @@ class BundleEncoder(nn.Module):
 
 
 class BundleDecoder(nn.Module):
-  """The mean of the answers in the bundles that arrived; zeros where none did."""
+  """The mean of the answers in the replies that arrived, to bundles or mosaics; zeros where none did."""
 
   code: Code
-  goes_with = ('bundles',)
+  goes_with = ('bundles', 'mosaics')
+  bundled = True
   systematic = True
 
   def __call__(self, outputs, available):
