@@ -4,8 +4,8 @@
   python -m experiments.benchmark --dataset=cifar10 --base_model=resnet18 --device_counts=1,2 # minutes on a CPU
 
 Without a scheme, the MLP code of arXiv:1806.01259. Runs on random pixels of the data set's shape, so it needs no data.
-Work is given as a ratio to k inferences by F. XLA counts a fused multiply-add as two FLOPs. Microseconds are of a group
-alone, dispatch included, which is most of a small call.
+Work and time are given as ratios to k inferences by F, timed in turn with them. XLA counts a fused multiply-add as two
+FLOPs. Microseconds are of a group alone, dispatch included, which is most of a small call.
 """
 
 import statistics
@@ -18,11 +18,11 @@ import numpy as np
 from absl import flags
 
 from experiments import common
-from experiments.timing import time_calls
 from lcode import data, models
 from lcode.coding.code import Code, every_pattern
 from lcode.coding.costs import group_costs
 from lcode.coding.scheme import parts_to_train
+from lcode.coding.timing import group_times
 from lcode.errors import InputError
 from lcode.models import fast_conv
 from lcode.runs import records
@@ -42,8 +42,8 @@ def define_flags():
   common.define_code_flags('fashion_mnist', 'learned-mlp')
   flags.DEFINE_integer('batch_size', None, 'groups per step; default: the paper\'s')
   flags.DEFINE_list('device_counts', ['1'], 'numbers of devices to time the step on')
-  flags.DEFINE_integer('repeats', 5, 'timings, the median is given')
-  flags.DEFINE_integer('steps', 10, 'steps per timing; of the calls for one group, ten times as many')
+  flags.DEFINE_integer('repeats', 5, 'timings of the step, the median is given')
+  flags.DEFINE_integer('steps', 10, 'steps per timing')
 
 
 def time_step(scheme, params, model_state, base_variables, split, config, count: int) -> dict:
@@ -107,9 +107,9 @@ def main():
   params, model_state = jax.device_get(jax.jit(scheme.init, static_argnums=2)(
       jax.random.key(1), jnp.ones((code.k, *shape)), NUM_OUTPUTS, base_variables))
   work = group_costs(scheme, params, model_state, base_variables, shape, NUM_OUTPUTS)
-  for name, microseconds in time_calls(scheme, params, model_state, base_variables, shape, NUM_OUTPUTS,
-                                       FLAGS.repeats, 10 * FLAGS.steps).items():
-    work[name]['microseconds'] = microseconds
+  times = group_times(scheme, params, model_state, base_variables, shape)
+  for name, part in work.items():
+    part['microseconds'] = times['groups']['1'][name]['microseconds']
   split = {'images': rng.integers(0, 256, (POOL, *shape), np.uint8), 'labels': rng.integers(0, 10, POOL).astype('i4'),
            'base_outputs': rng.normal(size=(POOL, NUM_OUTPUTS)).astype('f4')}
   steps = [time_step(scheme, params, model_state, base_variables, split, config, count)
@@ -117,14 +117,15 @@ def main():
   for step in steps:
     step['speed_up'] = steps[0]['seconds_a_step'] / step['seconds_a_step']
   print_table(f'a group of ({code.k}, {code.r}), {config.encoder} encoder over {config.base_model}',
-              ['', 'MFLOP', 'MB', f'relative to {code.k} inferences by F', 'microseconds'],
+              ['', 'MFLOP', 'MB', f'work, in {code.k} inferences by F', 'microseconds', 'time', 'time, 64 groups'],
               [[name, f'{part["flops"] / 1e6:.3f}', f'{part["bytes"] / 1e6:.3f}', f'{part["relative"]:.3f}',
-                f'{part["microseconds"]:.0f}'] for name, part in work.items()])
+                f'{part["microseconds"]:.0f}', *(f'{times["groups"][count][name]["relative"]:.3f}'
+                                                 for count in ('1', '64'))] for name, part in work.items()])
   if steps:
     print_steps(config.batch_size, steps)
   return {'kind': 'benchmark', 'dataset_shape': list(shape), 'base_model': config.base_model, 'k': code.k, 'r': code.r,
           'encoder': config.encoder, 'parity_model': config.parity_model, 'decoder': config.decoder,
-          'batch_size': config.batch_size, 'work': work,
+          'batch_size': config.batch_size, 'work': work, 'times': times,
           'steps': steps} | records.environment(devices)
 
 

@@ -41,6 +41,11 @@ def define_run_flags() -> None:
     flags.DEFINE_integer('devices', None, 'how many devices; default: all accelerators, or as suits a CPU')
 
 
+def define_cost_flags() -> None:
+  with group('How it runs'):
+    flags.DEFINE_boolean('time_costs', True, 'measure how long a group takes, for the record; some seconds per code')
+
+
 def define_base_flags(default: str = 'digits') -> None:
   with group('Data and base model'):
     flags.DEFINE_string('dataset', default, ', '.join(data.SPECS))
@@ -87,7 +92,7 @@ def training_run_options() -> RunOptions:
 
 
 def run_options() -> RunOptions:
-  return RunOptions(FLAGS.data_dir, FLAGS.devices)
+  return RunOptions(FLAGS.data_dir, FLAGS.devices, time_costs='time_costs' in FLAGS and FLAGS.time_costs)
 
 
 def numbers(name: str, kind: type) -> tuple:
@@ -229,3 +234,9 @@ def show(record: dict) -> None:
   rows.append(['deployed, nothing missing', '', percent(record, 'available_accuracy')])
   title = f'{config["dataset"]}, {config["base_model"]}, k={config["k"]}, r={config["r"]}: % of test units (95 %)'
   print_table(title, ['', 'reconstruction accuracy', 'degraded accuracy'], rows)
+  costs = [f'work {record["frontend_work"]:.3f} + {record["worker_work"]:.3f}']
+  if 'frontend_time' in record:
+    costs.append(f'time {record["frontend_time"]:.2f} + {record["worker_time"]:.2f}')
+  console.print(f'added at the frontend + at the workers, in k inferences by F: {", ".join(costs)}; on the wire, in k '
+                f'queries and k answers: {record["wire_out"]:.2f} and {record["wire_back"]:.2f}', highlight=False,
+                soft_wrap=True)

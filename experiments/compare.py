@@ -36,6 +36,7 @@ def define_flags():
   flags.DEFINE_list('backup_work', ['0.05', '0.2'], 'multiply-adds of the backups, relative to an inference by F')
   flags.DEFINE_string('workdir', 'runs/compare', 'where codes, records, table and pictures go')
   common.define_training_flags()
+  common.define_cost_flags()
 
 
 def main():
@@ -54,9 +55,9 @@ def main():
   (path / 'table.md').write_text(tables.tables(rows))
   title = f'{FLAGS.dataset}, {FLAGS.base_model} ({100 * rows[0]["available_accuracy"]:.1f} % deployed)'
   pictures = comparison.save_pictures(rows, path, title)
-  print_table(title, ['', 'k', 'r', 'degraded', 'nothing missing', 'frontend work', 'worker work', 'epochs'], [
+  print_table(title, ['', 'k', 'r', 'degraded', 'nothing missing', 'work', 'time', 'wire', 'epochs'], [
       [row['scheme'], str(row['k']), str(row['r']), f'{100 * row["degraded_accuracy"]:.2f}',
-       f'{100 * row["intact_accuracy"]:.2f}', f'{row["frontend_work"]:.3f}', f'{row["worker_work"]:.2f}',
+       f'{100 * row["intact_accuracy"]:.2f}', tables.added(row, 'work'), tables.added(row, 'time'), tables.wire(row),
        tables.epochs_of(row)] for row in rows])
   return {'kind': 'comparison_summary', 'workdir': FLAGS.workdir, 'rows': rows, 'pictures': [str(p) for p in pictures]}
 

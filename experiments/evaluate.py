@@ -14,6 +14,7 @@ FLAGS = flags.FLAGS
 def define_flags():
   flags.DEFINE_string('workdir', 'runs/code', 'a workdir of train_code')
   common.define_run_flags()
+  common.define_cost_flags()
 
 
 def main():

@@ -34,6 +34,7 @@ def define_flags():
   flags.DEFINE_list('beside', [], 'files of records to draw in the pictures too')
   flags.DEFINE_float('save_every_s', 60.0, 'seconds between two checkpoints')
   common.define_run_flags()
+  common.define_cost_flags()
 
 
 def read_beside(name: str) -> list[dict]:

@@ -38,6 +38,7 @@ def define_flags():
                        'of the berrut and approxifer decoders: how many wrong answers per group to locate')
   flags.DEFINE_string('workdir', 'runs/code', 'where checkpoints, records and events go')
   common.define_training_flags()
+  common.define_cost_flags()
 
 
 def config_from_flags() -> CodeConfig:

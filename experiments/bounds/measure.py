@@ -9,7 +9,7 @@ from lcode.coding.scheme import Scheme
 from lcode.errors import InputError
 from lcode.models import is_convolutional
 from lcode.runs import records
-from lcode.runs.base_model import Base, kept_base, obtain
+from lcode.runs.base_model import Base, obtain
 from lcode.runs.code_run import judged
 from lcode.runs.configs import CodeConfig, RunOptions
 from lcode.training.devices import choose_devices
@@ -35,8 +35,6 @@ def load_base(directory: str, options: RunOptions) -> Base:
   if config.get('kind') not in ('base', 'code'):
     raise InputError(f'{directory} is no workdir of train_base or train_code: name one.')
   dataset = data.load(config['dataset'], options.data_dir)
-  if config['kind'] == 'code':
-    return kept_base(Path(directory), dataset)
   return obtain(CodeConfig(config['dataset'], config['base_model']), dataset, Path(directory), directory, options)
 
 
@@ -49,5 +47,6 @@ def measure(scheme: Scheme, params, base: Base, config: dict, options: RunOption
   """
   devices = choose_devices(options.devices, is_convolutional(base.name))
   record = {'config': config, 'seed': config['seed']}
-  record |= judged(scheme, params, {}, base, config['loss'], devices) | {'seconds': time.monotonic() - began}
+  record |= judged(scheme, params, {}, base, config['loss'], devices, timed=options.time_costs)
+  record['seconds'] = time.monotonic() - began
   return Measured(scheme, params, base, record | records.environment(devices))

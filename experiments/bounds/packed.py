@@ -20,9 +20,9 @@ from absl import flags
 from experiments import common
 from experiments.bounds.measure import measure, Measured
 from experiments.bounds.packing import find_packing, make_packed
-from experiments.timing import time_calls
 from lcode import data
 from lcode.coding.code import Code
+from lcode.coding.timing import group_times
 from lcode.errors import InputError
 from lcode.runs import records
 from lcode.runs.code_run import load, Trained
@@ -80,8 +80,8 @@ def main():
   trained = load(FLAGS.workdir)
   base = dataclasses.replace(trained.base, dataset=data.load(trained.config.dataset, options.data_dir))
   measured = evaluate_packed(dataclasses.replace(trained, base=base), FLAGS.k, FLAGS.r, options)
-  measured.record['microseconds'] = time_calls(measured.scheme, measured.params, {}, base.variables, base.query_shape,
-                                               base.num_outputs)
+  times = group_times(measured.scheme, measured.params, {}, base.variables, base.query_shape, (1,))
+  measured.record['microseconds'] = {name: part['microseconds'] for name, part in times['groups']['1'].items()}
   records.append(Path(FLAGS.workdir), measured.record)
   common.show(measured.record)
   return measured.record

@@ -22,6 +22,8 @@ from lcode.training.metrics import overall_accuracy
 KEYS = ('dataset', 'base_model', 'scheme', 'seed', 'config', 'base_sha256', 'max_steps')
 FIGURES = ('degraded_accuracy', 'reconstruction_accuracy', 'intact_accuracy', 'available_accuracy', 'default_accuracy',
            'relative_error', 'frontend_work', 'worker_work')
+COSTS = ('frontend_time', 'worker_time', 'parity_time', 'frontend_time_1', 'worker_time_1', 'parity_time_1',
+         'wire_out', 'wire_back')  # not in all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +140,8 @@ def mean_over_seeds(rows: Sequence[dict]) -> list[dict]:
     groups.setdefault((row['scheme'], row['k'], row['r']), []).append(row)
   means = []
   for (scheme, k, r), members in groups.items():
-    figures = {name: float(np.mean([row[name] for row in members])) for name in FIGURES}
+    named = *FIGURES, *(name for name in COSTS if all(name in row for row in members))
+    figures = {name: float(np.mean([row[name] for row in members])) for name in named}
     accuracies = [row['degraded_accuracy'] for row in members]
     epochs, max_steps = _training(members[0])
     means.append({'scheme': scheme, 'k': k, 'r': r, **figures, 'seeds': len(members),

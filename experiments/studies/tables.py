@@ -29,7 +29,14 @@ def tables(rows: Sequence[dict]) -> str:
     parts.append(_table(ks, {name: [_degraded(here.get((name, k))) for k in ks] for name in names} | {
         f'{name}, nothing missing': [_percent(here.get((name, k)), 'intact_accuracy') for k in ks] for name in intact}))
     parts.append(f'r = {r}. Extra work at the frontend + at the workers, relative to k inferences by F')
-    parts.append(_table(ks, {name: [_work(here.get((name, k))) for k in ks] for name in names}))
+    parts.append(_table(ks, {name: [added(here.get((name, k)), 'work') for k in ks] for name in names}))
+    if any('frontend_time' in row for row in here.values()):
+      parts.append(f'r = {r}. Extra time at the frontend + at the workers, 64 groups at once, relative to k inferences '
+                   'by F')
+      parts.append(_table(ks, {name: [added(here.get((name, k)), 'time') for k in ks] for name in names}))
+    if any('wire_out' in row for row in here.values()):
+      parts.append(f'r = {r}. Extra bytes to the workers, in k queries / back, in k answers')
+      parts.append(_table(ks, {name: [wire(here.get((name, k))) for k in ks] for name in names}))
     if trained:
       parts.append(f'r = {r}. Epochs of training; rows of different epochs are not to be ranked by small differences')
       parts.append(_table(ks, {name: [epochs_of(here.get((name, k))) for k in ks] for name in trained}))
@@ -58,5 +65,13 @@ def _percent(row, name):
   return '' if row is None else f'{100 * row[name]:.1f}'
 
 
-def _work(row):
-  return '' if row is None else f'{row["frontend_work"]:.3f} + {row["worker_work"]:.2f}'
+def added(row: dict | None, what: str) -> str:
+  """`frontend + worker` of 'work' or 'time', '' where it was not measured."""
+  if row is None or f'frontend_{what}' not in row:
+    return ''
+  return f'{row[f"frontend_{what}"]:.3f} + {row[f"worker_{what}"]:.2f}'
+
+
+def wire(row: dict | None) -> str:
+  """`out / back` in queries and answers."""
+  return '' if row is None or 'wire_out' not in row else f'{row["wire_out"]:.2f} / {row["wire_back"]:.2f}'

@@ -18,6 +18,9 @@ from lcode.coding.scheme import Scheme
 from lcode.errors import InputError, whole
 
 
+PARTS_OF_A_GROUP = 'base_k_inferences', 'encode', 'parity_inference', 'decode'
+
+
 def cost(fn: Callable, *args) -> dict[str, float]:
   """FLOPs and bytes accessed of the compiled function, by XLA's analysis."""
   if not callable(fn):
@@ -47,7 +50,7 @@ def group_costs(scheme: Scheme, params, model_state, base_variables, query_shape
   if not isinstance(scheme, Scheme):
     raise InputError(f'scheme={shown(scheme)} is no Scheme: give what make_scheme returned.')
   k, n = scheme.code.k, scheme.code.n
-  x = jnp.zeros((k, *_shape(query_shape)), query_dtype)
+  x = jnp.zeros((k, *shape_of(query_shape)), query_dtype)
   coded = jax.eval_shape(scheme.encode, params, x)
   coded = jnp.zeros(coded.shape, coded.dtype)
 
@@ -72,7 +75,8 @@ def group_costs(scheme: Scheme, params, model_state, base_variables, query_shape
   return parts
 
 
-def _shape(query_shape) -> tuple[int, ...]:
+def shape_of(query_shape) -> tuple[int, ...]:
+  """A query's shape as a tuple; raises InputError if it is none."""
   try:
     shape = tuple(map(operator.index, query_shape))
   except TypeError:
@@ -90,3 +94,20 @@ def extra_work(scheme: Scheme, parts: dict[str, Any]) -> dict[str, float]:
   if scheme.at_frontend:
     return {'frontend_work': frontend + parity, 'worker_work': 0.0}
   return {'frontend_work': frontend, 'worker_work': parity}
+
+
+def wire_costs(scheme: Scheme, params, model_state, base_variables, query_shape, num_outputs: int) -> dict[str, float]:
+  """What a code adds on the wire: `wire_out` in bytes of k queries, `wire_back` in bytes of k answers.
+
+  A backup at the frontend sends nothing. Arguments and errors as of `group_costs`, of which nothing is compiled here.
+  """
+  k = scheme.code.k
+  x = jax.ShapeDtypeStruct((k, *shape_of(query_shape)), np.float32)
+  coded = jax.eval_shape(scheme.encode, params, x)
+  replies = jax.eval_shape(lambda *args: scheme.infer(*args)[0], params, model_state, base_variables,
+                           jax.ShapeDtypeStruct((1, *coded.shape), coded.dtype))
+  if scheme.at_frontend:
+    return {'wire_out': 0.0, 'wire_back': 0.0}
+  sent_anyway = 0 if scheme.systematic else 1  # all n coded queries stand for the k queries, too
+  return {'wire_out': coded.size / x.size - sent_anyway,
+          'wire_back': replies.size / (k * whole('num_outputs', num_outputs)) - sent_anyway}

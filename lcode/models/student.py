@@ -16,6 +16,9 @@ from lcode.models.resnet import part_of, ResNet, resnet_multiply_adds, smaller
 from lcode.models.vgg import VGG
 
 
+DENSE_SHARE = 0.7  # of the work: several small products take longer than a large one (on two cores, 64 groups)
+
+
 def make_student(model: nn.Module, image_shape: tuple[int, ...], share: int) -> nn.Module:
   """A network of about 1/share of the base model's multiply-adds for one query.
 
@@ -62,7 +65,8 @@ def make_tile_student(model: nn.Module, image_shape: tuple[int, ...], tile: tupl
     if shallower := smaller(model, tile, budget):
       return shallower
   if isinstance(model, MLP):
-    if dense := dense_network(tile, model.num_outputs, _mlp_multiply_adds(model, image_shape) // share):
+    budget = int(DENSE_SHARE * _mlp_multiply_adds(model, image_shape) / share)
+    if dense := dense_network(tile, model.num_outputs, budget):
       return dense
   if isinstance(model, (VGG, LeNet5)):
     return make_student(model, image_shape, share)

@@ -131,8 +131,9 @@ def check_base_dir(base_dir: str | Path, base_model: str, dataset: str, may_be_e
       raise InputError(f'base_dir={str(base_dir)!r} holds no base model: train one there with train_base first, or '
                        'leave base_dir out to have one trained in the workdir.')
     return
-  if stored.get('kind') != 'base':
-    raise InputError(f'base_dir={str(base_dir)!r} is no workdir of train_base: name one, or leave base_dir out.')
+  if stored.get('kind') not in ('base', 'code'):
+    raise InputError(f'base_dir={str(base_dir)!r} is no workdir of train_base or train_code: name one, or leave '
+                     'base_dir out.')
   for name, value in (('dataset', dataset), ('base_model', base_model)):
     if stored.get(name) != value:
       raise InputError(f'base_dir={str(base_dir)!r} was trained with {name}={stored.get(name)!r}, this run has '
@@ -147,7 +148,8 @@ def obtain(config: CodeConfig, dataset: data.Dataset, path: Path, base_dir: str 
     config: names the base model, and with it the seed of one that is trained here.
     dataset: the data.
     path: the code's workdir.
-    base_dir: a workdir of `train_base`; if what it holds is not finished, it is finished there.
+    base_dir: a workdir of `train_base`, where what is not finished is finished; or one of `train_code`, for the F that
+      it keeps.
     options: how to train it; max_steps counts here too.
     own: where F is trained if no base_dir is given; None for <path>/base.
 
@@ -157,6 +159,8 @@ def obtain(config: CodeConfig, dataset: data.Dataset, path: Path, base_dir: str 
   kept = kept_base(path, dataset) if (path / 'base_model').is_dir() else None
   source = Path(base_dir) if base_dir is not None else own or path / 'base'
   stored = records.read_config(source)
+  if stored is not None and stored.get('kind') == 'code':
+    return kept_base(source, dataset)
   finished = stored is not None and any(record.get('finished') for record in records.read(source))
   if kept and (base_dir is None or not finished):
     if not kept.finished and options.max_steps is None:

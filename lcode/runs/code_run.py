@@ -15,9 +15,10 @@ import numpy as np
 
 from lcode import data
 from lcode.coding.code import Code, every_pattern
-from lcode.coding.costs import extra_work, group_costs
+from lcode.coding.costs import extra_work, group_costs, wire_costs
 from lcode.coding.codec import Codec, make_codec
 from lcode.coding.scheme import Scheme, parts_to_train
+from lcode.coding.timing import extra_time, group_times
 from lcode.errors import InputError, directory, instance
 from lcode.runs import base_model, records
 from lcode.runs.base_model import Base, count_parameters
@@ -91,7 +92,7 @@ def train_code(config: CodeConfig, workdir: str, base_dir: str | None = None, op
   base_model.keep(run.path, base)
   fitted = _fit(run, base, options)
   return _evaluated(run, base, fitted.params, fitted.model_state,
-                    base_model.timing(fitted.result, run.config.batch_size))
+                    base_model.timing(fitted.result, run.config.batch_size), options.time_costs)
 
 
 def load(workdir: str | Path) -> Trained:
@@ -127,7 +128,7 @@ def evaluate_code(workdir: str | Path, options: RunOptions = RunOptions()) -> Tr
   base = dataclasses.replace(trained.base, dataset=dataset)
   run = _Run(config, path, dataset, trained.scheme, devices)
   return _evaluated(run, base, trained.params, trained.model_state, {
-      'best_step': best.step, 'best_validation': best.value, 'seconds': time.monotonic() - began})
+      'best_step': best.step, 'best_validation': best.value, 'seconds': time.monotonic() - began}, options.time_costs)
 
 
 def _checked(config, path, base_dir, options, base) -> _Run:
@@ -172,11 +173,11 @@ def _fit(run: _Run, base: Base, options: RunOptions) -> Fitted:
         stop_at=options.stop_at, reporter=reporter, base_outputs=base.outputs)
 
 
-def _evaluated(run: _Run, base: Base, params, model_state, timing: dict) -> Trained:
+def _evaluated(run: _Run, base: Base, params, model_state, timing: dict, timed: bool) -> Trained:
   """Evaluates on the test split and appends the record."""
   config, scheme = run.config, run.scheme
   record = {'kind': 'code', 'config': dataclasses.asdict(config), 'seed': config.seed}
-  record |= judged(scheme, params, model_state, base, config.loss, run.devices, _spare(config))
+  record |= judged(scheme, params, model_state, base, config.loss, run.devices, _spare(config), timed)
   if config.num_byzantine:
     record |= evaluate_byzantine(scheme, params, model_state, base.variables, base.dataset.test,
                                  preprocess=base.preprocess, num_byzantine=config.num_byzantine)
@@ -185,14 +186,23 @@ def _evaluated(run: _Run, base: Base, params, model_state, timing: dict) -> Trai
   return Trained(config, scheme, params, model_state, base, record)
 
 
-def judged(scheme: Scheme, params, model_state, base: Base, loss: str, devices, scenarios=None) -> dict[str, Any]:
-  """What a record says of a code: its test figures (`evaluate`), parameters, work and costs; `base` has its data."""
+def judged(scheme: Scheme, params, model_state, base: Base, loss: str, devices, scenarios=None,
+           timed: bool = True) -> dict[str, Any]:
+  """What a record says of a code: its test figures (`evaluate`), parameters, and costs in work, bytes and time.
+
+  `base` has its data; without `timed` nothing is measured.
+  """
   figures = evaluate(scheme, params, model_state, base.variables, base.dataset.test, preprocess=base.preprocess,
                      loss=loss, devices=devices, base_outputs=base.outputs['test'], scenarios=scenarios)
   costs = group_costs(scheme, params, model_state, base.variables, base.query_shape, base.num_outputs)
   figures |= {'base_parameters': count_parameters(base.variables)}
   figures |= {f'{part}_parameters': count_parameters(params[part]) for part in params}
-  return figures | extra_work(scheme, costs) | {'costs': costs, 'base_sha256': base.sha256}
+  figures |= extra_work(scheme, costs) | {'costs': costs, 'base_sha256': base.sha256}
+  figures |= wire_costs(scheme, params, model_state, base.variables, base.query_shape, base.num_outputs)
+  if timed:
+    times = group_times(scheme, params, model_state, base.variables, base.query_shape)
+    figures |= extra_time(scheme, times) | {'times': times}
+  return figures
 
 
 def _config_in(path: Path) -> CodeConfig:

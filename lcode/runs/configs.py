@@ -118,6 +118,7 @@ class RunOptions:
     max_steps: of every training in the run, to stop early; None for not.
     save_every_s: seconds between two checkpoints.
     stop_at: time.monotonic() after which the run is saved and stopped; None for never.
+    time_costs: whether an evaluation measures how long a group takes (`coding.timing`), in some seconds.
   """
 
   data_dir: str | None = None
@@ -125,6 +126,7 @@ class RunOptions:
   max_steps: int | None = None
   save_every_s: float = 60.0
   stop_at: float | None = None
+  time_costs: bool = False
 
   def __post_init__(self):
     for name in ('devices', 'max_steps'):

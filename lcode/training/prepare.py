@@ -122,8 +122,10 @@ def _recipe_of(wanted, parts: tuple[str, ...], scheme: Scheme) -> Recipe:
     return wanted
   if wanted is not None:
     return get_recipe(wanted)
+  if scheme.bundled or scheme.at_frontend:
+    return get_recipe('distil')
   if parts == ('parity_model',):
-    return get_recipe('distil' if scheme.at_frontend or scheme.bundled else 'parity')
+    return get_recipe('parity')
   return get_recipe('onecycle')
 
 

@@ -138,7 +138,7 @@ def test_a_users_own_parts_are_imported_before_the_flags_are_read(tmp_path):
   result = start('compare', '--import=my_parts', '--help', path=tmp_path)
   assert result.returncode == 0 and not result.stderr
   for word in ('triples', 'linear', 'mine (a preset of mine)'):
-    assert word in result.stdout
+    assert word in ' '.join(result.stdout.split())
   workdir = tmp_path / 'run'
   result = start('train_code', '--import', 'my_parts', '--dataset=triples', '--base_model=linear', '--scheme=mine',
                  '--max_steps=3', f'--workdir={workdir}', path=tmp_path)

@@ -200,10 +200,20 @@ def test_another_base_model_is_refused_by_its_content(trained, tmp_path):
 
 
 def test_a_base_dir_must_be_one(trained, tmp_path):
-  with pytest.raises(InputError, match='no workdir of train_base'):
-    train_code(CodeConfig(), str(tmp_path / 'new'), str(trained[0]), ONE)
+  (tmp_path / 'else').mkdir()
+  (tmp_path / 'else' / 'config.json').write_text('{"kind": "something"}')
+  with pytest.raises(InputError, match='no workdir of train_base or train_code'):
+    train_code(CodeConfig(), str(tmp_path / 'new'), str(tmp_path / 'else'), ONE)
   with pytest.raises(InputError, match='no workdir of train_code'):
     evaluate_code(str(tmp_path))
+
+
+def test_a_codes_workdir_lends_the_base_model_that_it_keeps(trained, tmp_path):
+  path, code = trained
+  other = train_code(CodeConfig(encoder='replication', decoder='replication', k=1), str(tmp_path / 'a'), str(path), ONE)
+  assert other.base.sha256 == code.base.sha256 and not (tmp_path / 'a' / 'base').exists()
+  with pytest.raises(InputError, match="trained with base_model='mlp', this run has 'logistic'"):
+    train_code(CodeConfig(base_model='logistic'), str(tmp_path / 'b'), str(path), ONE)
 
 
 def test_a_mistyped_base_dir_trains_nothing(tmp_path):

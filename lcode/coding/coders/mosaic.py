@@ -48,15 +48,17 @@ def tile_shape(query_shape: tuple[int, ...], k: int) -> tuple[int, ...]:
 
 
 class MosaicEncoder(nn.Module):
-  """The queries down-sampled with antialiasing, one after the other, then zeros where they do not fill a query.
+  """The queries down-sampled by learned maps, one after the other, then zeros where they do not fill a query.
 
-  Parity j samples the same pixels at another phase, j of r steps within a pixel of the tile, so that several that
-  arrive say more than one.
+  A linear map for each side and parity; colour channels share them. They start from antialiased interpolation, parity j
+  at a phase of its own, j of r steps within a pixel of the tile, so that several that arrive say more than one. They
+  are trained with the students that answer: what a student of few pixels needs most is no mean of neighbours.
   """
 
   code: Code
   parities = 'mosaics'
 
+  @nn.compact
   def __call__(self, x):
     """x: f32[k, *S] -> parities: f32[r, *S].
 
@@ -64,21 +66,20 @@ class MosaicEncoder(nn.Module):
       InputError: as `tile_shape`.
     """
     tile = tile_shape(x.shape[1:], self.code.k)
-    return jnp.stack([self._mosaic(x, tile, j) for j in range(self.code.r)])
+    sides = 2 if x.ndim == 4 else 1
+    tiles = jnp.broadcast_to(x, (self.code.r, *x.shape))
+    for axis in range(sides):
+      reading = self.param(f'side_{axis}', lambda key, axis=axis: jnp.stack([
+          interpolation(x.shape[1 + axis], tile[axis], (j + 0.5) / self.code.r - 0.5) for j in range(self.code.r)]))
+      tiles = jnp.moveaxis(jnp.einsum('rts,rk...s->rk...t', reading, jnp.moveaxis(tiles, 2 + axis, -1)), -1, 2 + axis)
+    flat = tiles.reshape(self.code.r, -1)
+    return jnp.pad(flat, ((0, 0), (0, x[0].size - flat.shape[1]))).reshape(self.code.r, *x.shape[1:])
 
-  def _mosaic(self, x, tile, j):
-    tiles = _down_sampled(x, tile, (j + 0.5) / self.code.r - 0.5)
-    flat = tiles.reshape(-1)
-    return jnp.pad(flat, (0, x[0].size - flat.size)).reshape(x.shape[1:])
 
-
-def _down_sampled(x, tile, phase: float):
-  """x f32[k, *S] -> f32[k, *tile], by antialiased linear interpolation, `phase` of a tile's pixel off its centre."""
-  axes = list(range(1, max(x.ndim - 1, 2)))  # not the channels
-  if phase == 0:
-    return jax.image.resize(x, (len(x), *tile), 'linear')
-  scale = jnp.asarray([tile[axis - 1] / x.shape[axis] for axis in axes], x.dtype)
-  return jax.image.scale_and_translate(x, (len(x), *tile), axes, scale, jnp.full(len(axes), phase, x.dtype), 'linear')
+def interpolation(size: int, to: int, phase: float):
+  """Antialiased linear interpolation of `size` values at `to` places, `phase` of a place off: f32[to, size]."""
+  return jax.image.scale_and_translate(jnp.eye(size), (to, size), (0,), jnp.array([to / size]), jnp.array([phase]),
+                                       'linear')
 
 
 def take_apart(parities, k: int):

@@ -56,9 +56,9 @@ def reading(size, to, phase):
 
 @pytest.mark.parametrize('shape, k, r', [((9, 12, 2), 2, 1), ((9, 12, 2), 5, 1), ((8, 8, 1), 4, 2), ((8, 8, 1), 3, 3),
                                          ((24, 2), 3, 2), ((24,), 4, 1), ((24,), 4, 2)])
-def test_tiles_are_the_queries_down_sampled_at_the_paritys_phase(shape, k, r, rng):
+def test_tiles_start_as_the_queries_down_sampled_at_the_paritys_phase(shape, k, r, rng):
   x = rng.normal(size=(k, *shape)).astype('f4')
-  parities = MosaicEncoder(Code(k, r)).apply({}, x)
+  parities, _ = MosaicEncoder(Code(k, r)).init_with_output(jax.random.key(0), x)
   assert parities.shape == (r, *shape)
   tile = tile_shape(shape, k)
   tiles = np.asarray(take_apart(parities, k))
