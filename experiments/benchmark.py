@@ -1,7 +1,7 @@
 """What a training step and a coded inference cost: FLOPs and bytes as XLA counts them, seconds as measured.
 
   python -m experiments.benchmark --dataset=fashion_mnist --base_model=mlp --scheme=bundle    # half a minute
-  python -m experiments.benchmark --dataset=cifar10 --base_model=resnet18 --device_counts=1,2 # minutes on a CPU
+  python -m experiments.benchmark --dataset=cifar10 --base_model=resnet18 --device_counts=1,2 # ten minutes on a CPU
 
 Without a scheme, the MLP code of arXiv:1806.01259. Runs on random pixels of the data set's shape, so it needs no data.
 Work and time are given as ratios to k inferences by F, timed in turn with them. XLA counts a fused multiply-add as two
@@ -28,7 +28,7 @@ from lcode.models import fast_conv
 from lcode.runs import records
 from lcode.runs.code_run import build_scheme
 from lcode.runs.configs import CodeConfig
-from lcode.runs.progress import print_table
+from lcode.runs.progress import console, print_table
 from lcode.training.devices import check_batch, choose_devices, replicate, run_on, split_plan
 from lcode.training.losses import get_loss
 from lcode.training.recipes import get_recipe
@@ -107,13 +107,16 @@ def main():
   params, model_state = jax.device_get(jax.jit(scheme.init, static_argnums=2)(
       jax.random.key(1), jnp.ones((code.k, *shape)), NUM_OUTPUTS, base_variables))
   work = group_costs(scheme, params, model_state, base_variables, shape, NUM_OUTPUTS)
+  console.print('timing a group ...', highlight=False)
   times = group_times(scheme, params, model_state, base_variables, shape)
   for name, part in work.items():
     part['microseconds'] = times['groups']['1'][name]['microseconds']
   split = {'images': rng.integers(0, 256, (POOL, *shape), np.uint8), 'labels': rng.integers(0, 10, POOL).astype('i4'),
            'base_outputs': rng.normal(size=(POOL, NUM_OUTPUTS)).astype('f4')}
-  steps = [time_step(scheme, params, model_state, base_variables, split, config, count)
-           for count in counts if parts_to_train(scheme, params)]
+  steps = []
+  for count in counts if parts_to_train(scheme, params) else []:
+    console.print(f'timing {(FLAGS.repeats * FLAGS.steps)} training steps on {count} device(s) ...', highlight=False)
+    steps.append(time_step(scheme, params, model_state, base_variables, split, config, count))
   for step in steps:
     step['speed_up'] = steps[0]['seconds_a_step'] / step['seconds_a_step']
   print_table(f'a group of ({code.k}, {code.r}), {config.encoder} encoder over {config.base_model}',

@@ -4,7 +4,10 @@ import contextlib
 import dataclasses
 import importlib
 import json
+import logging as std_logging
+import os
 import shutil
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
@@ -14,11 +17,12 @@ from absl import app, flags, logging
 
 from lcode import data, models
 from lcode.coding import coders
-from lcode.errors import InputError
+from lcode.errors import InputError, OutOfTime
 from lcode.runs.configs import RunOptions
 from lcode.runs.parts import PARITY_MODELS
 from lcode.runs.presets import PRESETS, get_preset
 from lcode.runs.progress import console, print_table
+from lcode.training.loop import stop_request
 
 FLAGS = flags.FLAGS
 PARTS = 'encoder', 'parity_model', 'decoder'
@@ -55,7 +59,8 @@ def define_base_flags(default: str = 'digits') -> None:
 def define_code_flags(default: str = 'digits', scheme: str = 'bundle') -> None:
   define_base_flags(default)
   with group('The code'):
-    flags.DEFINE_string('scheme', None, f'{", ".join(PRESETS)}; default: {scheme}, or what --encoder etc. say')
+    flags.DEFINE_string('scheme', None, f'{", ".join(PRESETS)}; an encoder, or encoder:parity_model:decoder; '
+                        f'default: {scheme}, or what --encoder etc. say')
     flags.DEFINE_integer('k', 2, 'queries per group')
     flags.DEFINE_integer('r', 1, 'parities per group')
     flags.DEFINE_string('encoder', None, ', '.join(coders.ENCODERS))
@@ -131,9 +136,11 @@ def run(main: Callable[[], dict | None], define_flags: Callable[[], None]) -> No
     return argv[:1]
 
   def wrapped(_):
+    signal.signal(signal.SIGINT, _interrupted)
     with _errors():
       _check_directories()
       logging.set_verbosity(logging.WARNING)  # Orbax tells of every file at INFO
+      _plain_warnings()
       if data.cache_is_writable():
         jax.config.update('jax_compilation_cache_dir', str(data.cache_dir() / 'jax'))
       _show_end(main())
@@ -158,9 +165,22 @@ def _errors():
     print('error: there is not enough memory for this: choose a smaller k, r or batch_size, or a larger machine.',
           file=sys.stderr)
     sys.exit(1)
-  except KeyboardInterrupt:
-    print('interrupted: the same command resumes from the last checkpoint.', file=sys.stderr)
+  except OutOfTime as stopped:
+    print(f'{stopped}, and saved: the same command resumes there.', file=sys.stderr)
     sys.exit(130)
+
+
+def _interrupted(*_) -> None:
+  """Ctrl-C: a training saves what it has and stops; all else, and a training at the second time, stops at once.
+
+  No KeyboardInterrupt: in the midst of JAX one can be lost, and files are renamed only when they are whole.
+  """
+  if stop_request.heeded and not stop_request.wanted:
+    stop_request.wanted = True
+    print('stopping after this step, to save it; once more to stop at once.', file=sys.stderr)
+    return
+  print('interrupted.', file=sys.stderr)
+  os._exit(130)
 
 
 def _import_modules(arguments: list[str]) -> None:
@@ -182,6 +202,14 @@ def _import_modules(arguments: list[str]) -> None:
                        'a file in the current directory is on it.') from error
 
 
+def _plain_warnings() -> None:
+  """lcode's own warnings as sentences, without absl's dates and file names."""
+  own, handler = std_logging.getLogger('lcode'), std_logging.StreamHandler()
+  handler.setFormatter(std_logging.Formatter('warning: %(message)s'))
+  own.addHandler(handler)
+  own.propagate = False
+
+
 def _check_directories() -> None:
   for name in ('workdir', 'base_dir', 'data_dir', 'results_dir', 'out'):
     if name in FLAGS and FLAGS[name].value == '':
@@ -191,9 +219,9 @@ def _check_directories() -> None:
 def _show_end(record: dict | None) -> None:
   if record is None:
     return
-  if not sys.stdout.isatty():
+  if not sys.stdout.isatty() or 'workdir' not in FLAGS:
     print(json.dumps(record, default=float), flush=True)
-  elif 'workdir' in FLAGS:
+  else:
     console.print(f'record: {FLAGS.workdir}/records.jsonl', highlight=False, soft_wrap=True)
 
 

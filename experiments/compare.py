@@ -26,7 +26,8 @@ FLAGS = flags.FLAGS
 
 def define_flags():
   common.define_base_flags()
-  flags.DEFINE_string('base_dir', None, 'a workdir of train_base; default: <workdir>/base, trained where there is none')
+  flags.DEFINE_string('base_dir', None, 'a workdir of train_base or train_code, for its base model; default: '
+                      '<workdir>/base, trained where there is none')
   flags.DEFINE_list('k', ['2', '3'], 'queries per group')
   flags.DEFINE_list('r', ['1', '2'], 'parities per group: of replication, copies of each query')
   flags.DEFINE_list('schemes', ['all'], 'all, or some of: ' + ', '.join(

@@ -25,7 +25,8 @@ FLAGS = flags.FLAGS
 
 def define_flags():
   common.define_code_flags()
-  flags.DEFINE_string('base_dir', None, 'a workdir of train_base; trained on the spot where it is empty or not given')
+  flags.DEFINE_string('base_dir', None, 'a workdir of train_base (finished there if it is not) or train_code, for its '
+                      'base model; default: one is trained in the workdir')
   flags.DEFINE_list('train', [], 'which of encoder, parity_model, decoder to train; default: all that can be')
   flags.DEFINE_string('loss', None, 'default: the scheme\'s; kl_base, mse_base or xent_label')
   flags.DEFINE_string('recipe', None, f'default: the scheme\'s; {", ".join(RECIPES)}; paper is that of '

@@ -24,7 +24,8 @@ _NAMES = {
     'masked_mean': 'training.losses',
     'load': 'runs.code_run', 'Trained': 'runs.code_run', 'train_code': 'runs.code_run', 'CodeConfig': 'runs.configs',
     'BaseConfig': 'runs.configs', 'RunOptions': 'runs.configs', 'train_base': 'runs.base_model',
-    'Preset': 'runs.presets', 'register_preset': 'runs.presets', 'register_parity_model': 'runs.parts',
+    'Preset': 'runs.presets', 'config_of': 'runs.presets', 'evaluate_code': 'runs.code_run',
+    'register_preset': 'runs.presets', 'register_parity_model': 'runs.parts',
     'Recipe': 'training.recipes', 'RECIPES': 'training.recipes',
     'InputError': 'errors', 'DivergedError': 'errors', 'OutOfTime': 'errors',
 }

@@ -100,7 +100,7 @@ def from_module(module: nn.Module, start_from_base: bool = False, start: Callabl
                        'let it draw from dropout, give infer a key in training, and draw none where train is False.'
                        ) from error
     except flax.errors.FlaxError as error:
-      reason = str(error).split('\n')[0][:300]
+      reason = str(error).split('\n')[0][:120]
       raise InputError(f'the parity model {type(module).__name__} cannot be run on {x.dtype}{list(x.shape)} ({reason})'
                        ': give it the variables of its own shapes; where it starts from others, of the same ones.'
                        ) from error

@@ -31,9 +31,14 @@ def check_together(encoder, decoder, model: ParityModel) -> None:
     raise InputError(f'{name} sends coded queries to every worker, so that there are no parities for a parity model: '
                      'leave parity_model out, F itself.')
   if model.bundled != declared(decoder, 'bundled', False) or model.takes is not None and parities not in model.takes:
+    wanted = next((kind for kind in (*(model.takes or ()), parities) if kind in TOGETHER), 'bundles')
     raise InputError(f'{name}, {type(decoder).__name__} and a parity model that {_said(model)} do not go together: '
-                     "take encoder='bundle', students(...) and decoder='bundle', or encoder='mosaic', "
-                     "tile_students(...) and decoder='bundle'; for backups and default answers encoder='replication'.")
+                     f'take {TOGETHER[wanted]}.')
+
+
+TOGETHER = {'bundles': "encoder='bundle', parity_model=students(...) and decoder='bundle'",
+            'mosaics': "encoder='mosaic', parity_model=tile_students(...) and decoder='bundle'",
+            'copies': "encoder='replication'"}
 
 
 def _said(model: ParityModel) -> str:

@@ -185,7 +185,7 @@ def _run(module, method: Callable, *args):
   try:
     return method(*args)
   except (flax.errors.FlaxError, TypeError) as error:
-    reason = str(error).split('\n')[0][:300]
+    reason = str(error).split('\n')[0][:120]
     raise InputError(f'{type(module).__name__} cannot be run on {kind(args[1])} ({reason}): an encoder or decoder is a '
                      'function of its parameters and one group, without other variables or random numbers, and takes '
                      'the shapes that it was initialised for.') from error

@@ -201,8 +201,8 @@ def kept_base(path: Path, dataset: data.Dataset | None = None) -> Base:
     variables, _ = checkpoint.load_tree(
         where, lambda _: _template(meta['base_model'], meta['query_shape'], meta['num_outputs']))
   except checkpoint.DamagedError as error:
-    raise InputError(f'{str(error).rstrip(".")}: remove {where} and train again with the base_dir that the code was '
-                     'trained with, which writes it anew, or copy it from a backup.') from error
+    raise InputError(f'{str(error).rstrip(".")}: remove {where} and run the command that trained the code again, which '
+                     'writes it anew from the base model it was trained over, or copy it from a backup.') from error
   return _assemble(meta['base_model'], variables, meta['spec'], meta['query_shape'], meta['num_outputs'], dataset,
                    meta.get('finished', True))
 

@@ -4,6 +4,7 @@ A code's workdir holds `config.json`, `base_model/` (F's variables, so that it s
 `events/` and `records.jsonl`.
 """
 
+import contextlib
 import dataclasses
 import functools
 import time
@@ -91,8 +92,9 @@ def train_code(config: CodeConfig, workdir: str, base_dir: str | None = None, op
   base = base or base_model.obtain(run.config, run.dataset, run.path, base_dir, options)
   base_model.keep(run.path, base)
   fitted = _fit(run, base, options)
-  return _evaluated(run, base, fitted.params, fitted.model_state,
-                    base_model.timing(fitted.result, run.config.batch_size), options.time_costs)
+  took = base_model.timing(fitted.result, run.config.batch_size)
+  took['finished'] = took['steps'] in (0, run.config.epochs * fitted.result.steps_per_epoch)  # 0: nothing to train
+  return _evaluated(run, base, fitted.params, fitted.model_state, took, options.time_costs)
 
 
 def load(workdir: str | Path) -> Trained:
@@ -110,8 +112,9 @@ def _load(path: Path) -> tuple[Trained, checkpoint.Best]:
   config = _config_in(path)
   if not (path / 'base_model').is_dir():
     raise InputError(f'{path} keeps no base model: its training has not begun; train it first.')
-  base = base_model.kept_base(path)
-  scheme = build_scheme(config, base.query_shape, base.num_outputs)
+  with _own_parts(path):
+    base = base_model.kept_base(path)
+    scheme = build_scheme(config, base.query_shape, base.num_outputs)
   best = checkpoint.Store(path / 'checkpoints').load_best(base_model.zeros_like(_shapes(scheme, base)))
   evaluated = [record for record in records.read(path) if record.get('kind') == 'code']
   return Trained(config, scheme, *best.variables, base, evaluated[-1] if evaluated else None), best
@@ -122,12 +125,14 @@ def evaluate_code(workdir: str | Path, options: RunOptions = RunOptions()) -> Tr
   began, path = time.monotonic(), directory('workdir', workdir)
   instance('options', options, RunOptions)
   config = _config_in(path)
-  devices = choose_devices(options.devices, config.convolutional)
-  dataset = data.load(config.dataset, options.data_dir)
+  with _own_parts(path):
+    devices = choose_devices(options.devices, config.convolutional)
+    dataset = data.load(config.dataset, options.data_dir)
   trained, best = _load(path)
   base = dataclasses.replace(trained.base, dataset=dataset)
   run = _Run(config, path, dataset, trained.scheme, devices)
-  return _evaluated(run, base, trained.params, trained.model_state, {
+  known = {name: trained.record[name] for name in ('steps', 'finished') if name in (trained.record or {})}
+  return _evaluated(run, base, trained.params, trained.model_state, known | {
       'best_step': best.step, 'best_validation': best.value, 'seconds': time.monotonic() - began}, options.time_costs)
 
 
@@ -146,8 +151,10 @@ def _checked(config, path, base_dir, options, base) -> _Run:
                               may_be_empty)
   devices = options.choose_devices(config.convolutional, config.batch_size)
   dataset = base.dataset if base else data.load(config.dataset, options.data_dir)
-  for split in (dataset.train, dataset.validation, dataset.test):
-    data.plan_batches(np.arange(len(split)), config.k, 1)
+  for name in ('train', 'validation', 'test'):
+    if len(getattr(dataset, name)) < config.k:
+      raise InputError(f'k={config.k} is larger than the {len(getattr(dataset, name))} examples of the {name} split: '
+                       'choose a smaller k.')
   scheme = build_scheme(config, dataset.image_shape, dataset.num_classes)
   parts_to_train(scheme, _shapes(scheme, base_model.blank_base(config.base_model, dataset))[0], config.train_parts)
   records.check(path, {'data_source': dataset.source})
@@ -205,11 +212,26 @@ def judged(scheme: Scheme, params, model_state, base: Base, loss: str, devices, 
   return figures
 
 
+@contextlib.contextmanager
+def _own_parts(path: Path):
+  """What a name that is unknown here most likely wants."""
+  try:
+    yield
+  except InputError as error:
+    if not str(error).startswith('unknown '):
+      raise
+    raise InputError(f'{path} was trained with parts that are not known here ({str(error).rstrip(".")}): import the '
+                     'module that registers them first, for experiments by --import.') from error
+
+
 def _config_in(path: Path) -> CodeConfig:
   stored = records.read_config(path)
+  if stored is not None and stored.get('kind') == 'base':
+    raise InputError(f'workdir={str(path)!r} holds a base model, no code: train a code over it with base_dir='
+                     f'{str(path)!r}, in another workdir.')
   if stored is None or stored.get('kind') != 'code':
     raise InputError(f'workdir={str(path)!r} is no workdir of train_code: train a code there first.')
-  return records.config_as(CodeConfig, stored, path).resolved()
+  return records.config_as(CodeConfig, stored, path)
 
 
 def _spare(config: CodeConfig) -> np.ndarray | None:

@@ -11,7 +11,7 @@ from lcode.coding.code import Code
 from lcode.coding.coders.mosaic import tile_shape
 from lcode.coding.parity_model import default_answer, from_module, students, tile_students
 from lcode.coding.scheme import Scheme, make_scheme
-from lcode.errors import InputError, register
+from lcode.errors import InputError, one_of, register
 from lcode.models.backup import make_backup
 from lcode.models.student import make_student, make_tile_student, start_from
 
@@ -81,6 +81,7 @@ def register_parity_model(name: str, make: Callable, text: str = '') -> None:
 
 def build_scheme(config, query_shape: tuple[int, ...], num_outputs: int) -> Scheme:
   """The scheme of a resolved `CodeConfig`; raises InputError if its parts do not go together."""
+  one_of('parity model', config.parity_model, PARITY_MODELS)
   module = models.make_model(config.base_model, query_shape, num_outputs)
   decoder = config.decoder
   if config.num_byzantine:

@@ -94,9 +94,20 @@ def get_preset(name: str) -> Preset:
                    f'({", ".join(coders.ENCODERS)}), or encoder:parity_model:decoder.')
 
 
-def config_of(name: str, k: int, r: int, dataset: str, base_model: str, seed: int, epochs: int | None,
-              backup_multiply_adds: int, recipe: str | None = None, loss: str | None = None) -> CodeConfig:
-  """The resolved config of a scheme at (k, r), by its own recipe and loss or others; k = 1 for a per-query preset."""
+def config_of(name: str, k: int = 2, r: int = 1, dataset: str = 'digits', base_model: str = 'mlp', seed: int = 0,
+              epochs: int | None = None, backup_multiply_adds: int | None = None, recipe: str | None = None,
+              loss: str | None = None) -> CodeConfig:
+  """The resolved config of a scheme at (k, r), for `train_code`; k = 1 for a preset that answers query by query.
+
+  Args:
+    name: as `get_preset` takes it.
+    k, r, dataset, base_model, seed: as of `CodeConfig`.
+    epochs, recipe, loss: None for the scheme's own.
+    backup_multiply_adds: of a backup, what it may take for a query; others make no use of it.
+
+  Raises:
+    InputError: if a name is unknown, or what is asked for makes no sense.
+  """
   preset = get_preset(name)
   if preset.per_query:
     k, r = 1, r if preset.copies else 1

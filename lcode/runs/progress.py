@@ -58,12 +58,12 @@ class Progress(Reporter):
         self.writer.add_scalar(name.replace('_', '/', 1), value, step)
 
   def _line(self, figures):
-    text = f'  epoch {figures["epoch"]}, step {figures["step"]}/{self.total}, loss {figures["train_loss"]:.4f}'
+    text = f'  step {figures["step"]}/{self.total}, loss {figures["train_loss"]:.4f}'
     for name in self.shown:
       value = figures.get(f'validation_{name}_accuracy')
       if value is not None:
         text += f', {name} {100 * value:.2f}'
-    return text + f' ({figures["seconds"]:.1f} s)'
+    return text + (f' ({figures["seconds"]:.0f} s)' if figures['seconds'] >= 1 else '')
 
 
 def _event_writer(folder):
@@ -81,7 +81,8 @@ def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
   """A table on standard error; what does not fit the terminal is folded, never cut."""
   table = Table(title=title)
   for column, name in enumerate(header):
-    table.add_column(name, justify='left' if column == 0 else 'right', overflow='fold')
+    widest = max((len(row[0]) for row in rows), default=0) if column == 0 else None
+    table.add_column(name, justify='left' if column == 0 else 'right', overflow='fold', min_width=widest)
   for row in rows:
     table.add_row(*row)
   console.print(table)

@@ -28,10 +28,14 @@ def environment(devices) -> dict[str, Any]:
 
 
 def append(workdir: Path, record: dict) -> str:
-  """Appends the record to `<workdir>/records.jsonl` in one write, and returns its line."""
-  line = json.dumps(record, default=float)
-  with open(Path(workdir) / 'records.jsonl', 'a') as file:
-    file.write(line + '\n')
+  """Appends the record to `<workdir>/records.jsonl` in one write, and returns its line.
+
+  In a new line, even where the last one was cut short.
+  """
+  line, path = json.dumps(record, default=float), Path(workdir) / 'records.jsonl'
+  cut = path.exists() and path.stat().st_size and not path.read_bytes().endswith(b'\n')
+  with open(path, 'a') as file:
+    file.write('\n' * cut + line + '\n')
   return line
 
 

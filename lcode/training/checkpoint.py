@@ -180,7 +180,7 @@ class Store:
         (restored, best), meta = load_tree(self.root / 'latest' / str(step),
                                            lambda meta: (state, variables if meta['best'] else None))
       except DamagedError as error:
-        before = f'falling back to step {steps[position + 1]}' if steps[position + 1:] else 'there is none before it'
+        before = f'Falling back to step {steps[position + 1]}' if steps[position + 1:] else 'There is none before it'
         _log.warning('%s %s.', error, before)
         continue
       if meta['devices'] != self.devices:
@@ -192,7 +192,7 @@ class Store:
           self._write_best(best, meta['best'])
       return restored, best, meta['seconds']
     if steps:
-      kept = f' ({self.root / "best"} still has the best parameters so far)' if steps_in(self.root / 'best') else ''
+      kept = f' ({self.root / "best"} still has the best parameters so far)' if self._best_is_whole() else ''
       raise InputError(f'no checkpoint in {self.root / "latest"} can be read: restore its files, or remove that '
                        f'directory to train again from the start{kept}.')
     return None
@@ -209,8 +209,15 @@ class Store:
     try:
       variables, meta = load_tree(self.root / 'best' / str(steps[-1]), lambda _: variables)
     except DamagedError as error:
-      raise InputError(f'{str(error).rstrip(".")}: the command that trained it writes it anew.') from error
+      raise InputError(f'{str(error).rstrip(".")}: the command that trained it writes it anew, from what is whole in '
+                       f'{self.root / "latest"}.') from error
     return Best(meta['step'], meta['value'], variables, meta['partial'])
+
+  def _best_is_whole(self) -> bool:
+    try:
+      return any(load_meta(self.root / 'best' / str(step)) for step in steps_in(self.root / 'best'))
+    except DamagedError:
+      return False
 
   def describe_latest(self) -> str:
     steps = steps_in(self.root / 'latest')

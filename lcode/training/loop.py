@@ -15,6 +15,21 @@ from lcode.errors import DivergedError, InputError, OutOfTime, whole
 from lcode.training.step import TrainState
 
 
+class StopRequest:
+  """Somebody's wish, from outside of the loop, that the training in this process save what it has and stop.
+
+  Attributes:
+    wanted: whether it is to stop after the call of the step that runs.
+    heeded: whether a training runs that would.
+  """
+
+  wanted = False
+  heeded = False
+
+
+stop_request = StopRequest()
+
+
 class Best(NamedTuple):
   """The best epoch so far by the schedule's criterion on the validation split (the first of equals)."""
 
@@ -95,10 +110,17 @@ def run(make_step: Callable, evaluate: Callable, make_plan: Callable, state: Tra
   Raises:
     InputError: if the schedule has a number that makes no sense.
     DivergedError: at the first loss that is not finite; what was saved stays.
-    OutOfTime: past `stop_at` with steps left to take; all that was done is in the store.
+    OutOfTime: past `stop_at`, or on `stop_request`, with steps left to take; all that was done is in the store.
   """
+  stop_request.heeded = True
+  try:
+    return _run(make_step, evaluate, make_plan, state, schedule, store, reporter or Reporter(), place)
+  finally:
+    stop_request.heeded = stop_request.wanted = False
+
+
+def _run(make_step, evaluate, make_plan, state, schedule, store, reporter, place) -> Result:
   total = total_steps(_checked(schedule))
-  reporter = reporter or Reporter()
   make_step = functools.cache(make_step)
   best, seconds, history = None, 0.0, []
   restored = store.restore(state) if store else None
@@ -133,7 +155,8 @@ def run(make_step: Callable, evaluate: Callable, make_plan: Callable, state: Tra
     history.append(figures)
     reporter.epoch(figures)
     now = time.monotonic()
-    over = done < total and schedule.stop_at is not None and now >= schedule.stop_at
+    late = schedule.stop_at is not None and now >= schedule.stop_at
+    over = done < total and (late or stop_request.wanted)
     over, due = _common((over, now - saved_at >= schedule.save_every_s))
     if store and (done == total or over or due):
       if not _all_finite(state.params):
@@ -209,7 +232,7 @@ def _diverged(what, step, store, untrained=False):
 
 def _in_time(timed, deadline) -> bool:
   """Whether there is time for another call; without a deadline no process asks the others."""
-  return not timed or bool(_common(time.monotonic() < deadline))
+  return not timed or bool(_common(time.monotonic() < deadline and not stop_request.wanted))
 
 
 def _common(decision):

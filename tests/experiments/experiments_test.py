@@ -5,8 +5,10 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -149,7 +151,7 @@ def test_a_users_own_parts_are_imported_before_the_flags_are_read(tmp_path):
   result = start('evaluate', '--import=my_parts', f'--workdir={workdir}', path=tmp_path)
   assert result.returncode == 0, result.stderr[-2000:]
   result = start('evaluate', f'--workdir={workdir}')  # without it, one is told what is unknown
-  assert result.returncode == 1 and "unknown data set 'triples'" in result.stderr
+  assert result.returncode == 1 and 'import the module that registers' in result.stderr
 
 
 def flags_in(help_text):
@@ -193,3 +195,41 @@ def test_a_terminal_is_spared_the_json(tmp_path):
     os.read(ours, 1)
   os.close(ours)
   assert f'record: {tmp_path}/base/records.jsonl' in result.stderr
+
+
+def test_the_experiments_are_listed():
+  result = subprocess.run([sys.executable, '-m', 'experiments'], text=True, capture_output=True, cwd=ROOT)
+  listed = re.findall(r'^python -m experiments\.(\S+)', result.stdout, re.MULTILINE)
+  assert listed == sorted([*MODULES, 'bounds.packed', 'bounds.preimage']) and result.returncode == 0
+
+
+def interrupt(arguments, heard, times=1):
+  """Starts an experiment and interrupts it when it has said `heard`: (exit status, what it said)."""
+  process = subprocess.Popen([sys.executable, '-m', *arguments], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE)
+  said = ''
+  for line in process.stderr:
+    said += line
+    if heard in line:
+      for _ in range(times):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+      break
+  said += process.stderr.read()
+  return process.wait(), said
+
+
+def test_an_interrupted_training_is_saved_and_resumed(tmp_path):
+  command = ['experiments.train_base', '--epochs=100000', f'--workdir={tmp_path}/base']
+  status, said = interrupt(command, 'step ')
+  assert status == 130 and 'Traceback' not in said
+  step, total = re.search(r'stopped at step (\d+) of (\d+), and saved: the same command resumes there', said).groups()
+  assert int(total) == 1_000_000
+  status, said = interrupt(command, 'resumed at')
+  assert f'resumed at step {step} of' in said and status == 130
+
+
+def test_where_nothing_is_trained_an_interruption_ends_it_at_once(tmp_path):
+  status, said = interrupt(['experiments.compare', '--schemes=approxifer', f'--workdir={tmp_path}/c', '--k=2,3,4,5,6',
+                            '--r=1,2,3,4,5'], 'k=2, r=1: degraded')
+  assert status == 130 and said.endswith('interrupted.\n') and 'Traceback' not in said

@@ -164,7 +164,7 @@ def test_a_run_goes_on_with_another_number_of_devices(base_dir, tmp_path, caplog
 
 
 @pytest.mark.parametrize('change, words', [
-    ({'k': 0}, 'k=0'), ({'r': 0}, 'r=0'), ({'k': 138}, 'k=138 is larger than the split of 137'),
+    ({'k': 0}, 'k=0'), ({'r': 0}, 'r=0'), ({'k': 138}, 'k=138 is larger than the 137 examples of the validation split'),
     ({'dataset': 'svhn'}, 'cifar10, digits, fashion_mnist, mnist'), ({'base_model': 'vit'}, 'logistic, mlp, resnet18'),
     ({'encoder': 'rnn'}, 'conv, mlp'), ({'decoder': 'rnn'}, 'mlp'), ({'loss': 'l1'}, 'kl_base, mse_base, xent_label'),
     ({'recipe': 'magic'}, 'onecycle'), ({'epochs': 0}, 'epochs=0'), ({'batch_size': 0}, 'batch_size=0'),
@@ -249,7 +249,7 @@ def test_load_gives_a_code_without_data_and_writes_nothing(trained, monkeypatch)
 
 
 def test_load_of_what_is_no_code_is_a_sentence(base_dir, tmp_path):
-  for path, words in [(tmp_path, 'no workdir of train_code'), (base_dir, 'no workdir of train_code'),
+  for path, words in [(tmp_path, 'no workdir of train_code'), (base_dir, 'holds a base model, no code'),
                       (tmp_path / 'not there', 'no workdir of train_code')]:
     with pytest.raises(InputError, match=words):
       lcode.load(path)
@@ -280,7 +280,7 @@ def test_a_corrupt_kept_base_or_config_is_a_sentence(trained, tmp_path):
   files = [p for p in (copy / 'base_model').rglob('*') if p.is_file()]
   largest = max(files, key=lambda p: p.stat().st_size)
   largest.write_bytes(largest.read_bytes()[:100])
-  with pytest.raises(InputError, match='damaged .*: remove .* and train again with the base_dir'):
+  with pytest.raises(InputError, match='damaged .*: remove .* and run the command that trained the code again'):
     evaluate_code(str(copy))
   (copy / 'config.json').write_text('{')
   with pytest.raises(InputError, match='config.json cannot be read'):

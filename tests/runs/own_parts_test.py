@@ -1,16 +1,20 @@
 """A user's own parts, by name, from training to loading, without a line of the library changed."""
 
+import dataclasses
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import lcode
-from lcode import models
+from lcode import data, models
 from lcode.coding import coders
 from lcode.coding.coders.bundle import BundleEncoder
+from lcode.data import datasets
 from lcode.errors import InputError
-from lcode.runs import parts, presets
+from lcode.runs import base_model, parts, presets
 
 
 class MyEncoder(nn.Module):
@@ -48,9 +52,10 @@ class MyModel(nn.Module):
 @pytest.fixture(autouse=True)
 def tables():
   """Registering lasts for a test alone."""
-  tables = [coders.ENCODERS, coders.DECODERS, models.MODELS, parts.PARITY_MODELS, presets.PRESETS]
+  tables = [coders.ENCODERS, coders.DECODERS, models.MODELS, parts.PARITY_MODELS, presets.PRESETS, data.SPECS,
+            datasets._REGISTERED]
   before = [dict(table) for table in tables]
-  yield
+  yield tables
   for table, entries in zip(tables, before):
     table.clear()
     table.update(entries)
@@ -76,6 +81,37 @@ def test_own_parts_train_and_load_by_name(tmp_path):
   np.testing.assert_array_equal(loaded.codec.encode(x)[:, 0], x[:, 0])
   np.testing.assert_array_equal(loaded.codec.infer(None, loaded.codec.encode(x)),
                                 trained.codec.infer(None, trained.codec.encode(x)))
+
+
+def test_a_code_of_own_parts_says_what_to_import(tmp_path, tables):
+  before = [dict(table) for table in tables]
+  register_all()
+  lcode.register_dataset('own', lambda data_dir: pytest.fail('asked for data'), lcode.Spec(100, (8, 8, 1), 10, 16.0))
+  digits = data.load('digits')
+  config = presets.config_of('mine', 2, 1, 'own', 'mine', epochs=1)
+  own = dataclasses.replace(digits, name='own', spec=data.SPECS['own'])
+  base = base_model.blank_base('mine', own)
+  rng = np.random.default_rng(0)
+  base = dataclasses.replace(base, dataset=own, variables=jax.tree.map(
+      lambda x: rng.normal(size=x.shape).astype(x.dtype), base.variables))
+  lcode.train_code(config, str(tmp_path), None, lcode.RunOptions(devices=1, max_steps=2), base)
+  data.SPECS.pop('own')
+  assert lcode.load(tmp_path).config == config  # needs neither the data set nor its name
+  with pytest.raises(InputError, match="parts that are not known here .*'own'.*: import the module"):
+    lcode.evaluate_code(tmp_path)
+  for table, entries in zip(tables, before):
+    table.clear()
+    table.update(entries)
+  with pytest.raises(InputError, match="parts that are not known here .*'mine'.*: import the module"):
+    lcode.load(tmp_path)
+
+
+def test_a_scheme_by_name_is_one_call(tmp_path):
+  config = lcode.config_of('mosaic', k=3, epochs=7)
+  assert (config.encoder, config.parity_model, config.decoder) == ('mosaic', 'tile_students', 'bundle')
+  assert (config.k, config.r, config.dataset, config.epochs, config.recipe) == (3, 1, 'digits', 7, 'distil')
+  with pytest.raises(InputError, match='how many multiply-adds'):
+    lcode.config_of('backup')
 
 
 def test_parts_go_together_by_what_they_declare():

@@ -31,6 +31,8 @@ def test_a_line_that_was_cut_short_is_passed_over(tmp_path):
   with open(tmp_path / 'records.jsonl', 'a') as file:
     file.write('{"a": 2, "b"')
   assert records.read(tmp_path) == [{'a': 1}]
+  records.append(tmp_path, {'a': 3})  # is not lost with it
+  assert records.read(tmp_path) == [{'a': 1}, {'a': 3}]
 
 
 def test_a_damaged_line_is_passed_over(tmp_path):

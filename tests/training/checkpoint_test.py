@@ -110,7 +110,7 @@ def test_a_damaged_newest_falls_back_with_a_warning(tmp_path, caplog):
   with caplog.at_level(logging.WARNING, 'lcode'):
     state, best, _ = checkpoint.Store(tmp_path).restore(make_state())
   assert int(state.step) == 1 == best.step
-  assert len(caplog.records) == 1 and 'falling back to step 1' in caplog.text and 'changed or cut' in caplog.text
+  assert len(caplog.records) == 1 and 'Falling back to step 1' in caplog.text and 'changed or cut' in caplog.text
 
 
 def test_a_damaged_best_is_a_sentence_and_written_anew_from_the_latest(tmp_path):
