@@ -112,7 +112,7 @@ def test_rows_that_cannot_be_are_left_out_with_the_reason(base_dir, tmp_path, ca
   said = ' '.join(capsys.readouterr().err.split())
   assert 'nercc, k=1, r=1: left out: k=1 leaves a spline too few workers' in said
   assert 'addition:base:subtraction, k=1, r=1: left out: decoder=\'subtraction\' undoes sums' in said
-  assert 'berrut, k=500, r=1: left out: k=500 is larger than the split' in said
+  assert 'berrut, k=500, r=1: left out: k=500 is larger than the 137 examples of the validation split' in said
 
 
 @pytest.mark.parametrize('change, words', [
