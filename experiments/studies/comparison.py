@@ -9,6 +9,7 @@ import numpy as np
 
 from experiments.studies import plots
 from lcode import data, models
+from lcode.coding.code import Code
 from lcode.coding.costs import cost
 from lcode.data.digest import sha256
 from lcode.errors import InputError, whole
@@ -133,6 +134,11 @@ def _training(record) -> tuple:
   return record['config']['epochs'] if record.get('steps') else 0, record.get('max_steps')
 
 
+def _at_frontend(record) -> bool:
+  """Whether its parities are answered at the frontend; records did not always say."""
+  return record.get('at_frontend', record['config']['parity_model'] in ('backup', 'default'))
+
+
 def mean_over_seeds(rows: Sequence[dict]) -> list[dict]:
   """Means over the seeds, with their spread: one dictionary for each (scheme, k, r), in the order of the rows."""
   groups: dict[tuple, list[dict]] = {}
@@ -146,21 +152,18 @@ def mean_over_seeds(rows: Sequence[dict]) -> list[dict]:
     epochs, max_steps = _training(members[0])
     means.append({'scheme': scheme, 'k': k, 'r': r, **figures, 'seeds': len(members),
                   'spread': max(accuracies) - min(accuracies), 'seconds': sum(row['seconds'] for row in members),
-                  'passthrough': members[0]['passthrough'], 'epochs': epochs, 'max_steps': max_steps,
+                  'passthrough': members[0]['passthrough'], 'at_frontend': _at_frontend(members[0]),
+                  'code': [members[0]['config'][name] for name in 'kr'], 'epochs': epochs, 'max_steps': max_steps,
                   'by_missing': [float(np.mean([row['missing'][m]['degraded_accuracy'] for row in members]))
                                  for m in range(len(members[0]['missing']))]})
   return means
 
 
 def overall(row: dict, unavailable: float) -> float:
-  """Overall accuracy when a fraction of the outputs is unavailable.
-
-  A code that passes on what arrives approximates the rest alone. Any other approximates all k answers of a group, the
-  better if all n outputs are there, which happens with probability (1 - f)^n.
-  """
-  n = row['k'] + row['r']
-  touched = unavailable if row['passthrough'] else 1 - (1 - unavailable) ** n
-  return overall_accuracy(row['intact_accuracy'], row['degraded_accuracy'], touched)
+  """Overall accuracy of a row of `mean_over_seeds` when a fraction of the units is unavailable."""
+  return overall_accuracy(unavailable, Code(*row['code']), row['by_missing'], row['available_accuracy'],
+                          row['default_accuracy'], None if row['passthrough'] else row['intact_accuracy'],
+                          row['at_frontend'])
 
 
 def save_pictures(rows: Sequence[dict], workdir: Path, title: str) -> list[Path]:
@@ -185,7 +188,7 @@ def save_pictures(rows: Sequence[dict], workdir: Path, title: str) -> list[Path]
       plots.save_lines(workdir / 'accuracy-against-k.png', f'{title}, r = {r}: degraded accuracy against k',
                        {name: sorted(points) for name, points in by_k.items()}, 'k', 'degraded accuracy, %'),
       plots.save_lines(workdir / 'overall-accuracy.png', f'{title}, k = {k}, r = {r}: overall accuracy', curves,
-                       'fraction of outputs unavailable', 'overall accuracy, %'),
+                       'probability that a unit is unavailable', 'overall accuracy, %'),
   ]
 
 
@@ -194,7 +197,8 @@ def _figures(config, path, base, options) -> dict:
   name = sha256(what)[:8]
   name = f'{config.encoder}-{config.parity_model}-{config.decoder}-k{config.k}-r{config.r}-{name}'
   trained = train_code(config, str(path / 'codes' / name), None, options, base)
-  return trained.record | {'kind': 'comparison', 'passthrough': trained.scheme.passthrough}
+  return trained.record | {'kind': 'comparison', 'passthrough': trained.scheme.passthrough,
+                           'at_frontend': trained.scheme.at_frontend}
 
 
 def obtain_base(comparison: Comparison, path: Path, base_dir: str | Path | None, options: RunOptions,

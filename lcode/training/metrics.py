@@ -5,6 +5,8 @@ accuracy* is argmax of the reconstruction = argmax F(x), *degraded accuracy* A_d
 reconstruction = label; the last two over unavailable data units only.
 """
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import flax.struct
@@ -12,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lcode.coding.code import Code
 from lcode.errors import InputError, one_of
 
 
@@ -128,11 +131,44 @@ def summarise(counts: Counts, by_position: bool = False) -> dict[str, Any]:
   return figures if by_position else {name: float(value) for name, value in figures.items()}
 
 
-def overall_accuracy(available_accuracy: float, degraded_accuracy: float, unavailable: float) -> float:
-  """A_o(f) = (1 - f) A_a + f A_d, f the fraction of predictions that are unavailable."""
+def overall_accuracy(unavailable: float, code: Code, by_missing: Sequence[float], available_accuracy: float,
+                     default_accuracy: float, intact_accuracy: float | None = None, at_frontend: bool = False) -> float:
+  """A_o(f): the share of right answers when each unit is unavailable with probability f, independently of the others.
+
+  Summed exactly over the numbers missing. Where more than r units are, the code repairs nothing, and what did not
+  arrive is answered by the default answer.
+
+  Args:
+    unavailable: f.
+    code: how many units there are.
+    by_missing: degraded accuracy with 1, 2, ..., r units missing (with parities at the frontend: data units), over the
+      answers that are approximations then.
+    available_accuracy: F's.
+    default_accuracy: of always answering the class that F answers most.
+    intact_accuracy: of a code whose every answer is an approximation, with nothing missing; None for one that passes on
+      what arrives.
+    at_frontend: whether the parities are never missing, as a backup's.
+
+  Raises:
+    InputError: if f is no fraction, or by_missing does not go up to r (at the frontend: to the data units).
+  """
   if not 0 <= unavailable <= 1:
     raise InputError(f'unavailable={unavailable} is no fraction: it must be from 0 to 1.')
-  return (1 - unavailable) * available_accuracy + unavailable * degraded_accuracy
+  units = code.k if at_frontend else code.n
+  most = min(code.r, units)
+  if len(by_missing) < most:
+    raise InputError(f'by_missing has {len(by_missing)} accuracies: a ({code.k}, {code.r}) code needs {most}, with 1 '
+                     f'to {most} missing.')
+  total = 0.0
+  for missing in range(units + 1):
+    chance = math.comb(units, missing) * unavailable**missing * (1 - unavailable)**(units - missing)
+    rebuilt = by_missing[missing - 1] if 1 <= missing <= most else default_accuracy
+    if intact_accuracy is None:  # of the data units as many are missing as of all, on the average
+      right = (1 - missing / units) * available_accuracy + missing / units * rebuilt
+    else:
+      right = rebuilt if missing else intact_accuracy
+    total += chance * right
+  return total
 
 
 def wilson_interval(successes: float, trials: float, z: float = 1.959964) -> tuple[float, float]:

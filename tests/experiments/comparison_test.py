@@ -95,14 +95,18 @@ def test_means_over_seeds(compared):
   assert mean['degraded_accuracy'] == pytest.approx(row['degraded_accuracy'] - 0.05)
 
 
-def test_overall_accuracy_by_simulation(rng):
-  """Units fail at random; a group of a code that does not pass on what arrives suffers from any missing unit."""
-  row = {'k': 3, 'r': 1, 'intact_accuracy': 0.9, 'degraded_accuracy': 0.6}
-  missing = rng.random((200_000, 4)) < 0.1
-  touched = missing.any(1).mean()
-  assert comparison.overall(row | {'passthrough': False}, 0.1) == pytest.approx(0.9 - 0.3 * touched, abs=2e-3)
-  assert comparison.overall(row | {'passthrough': True}, 0.1) == pytest.approx(0.9 - 0.3 * missing.mean(), abs=2e-3)
-  assert comparison.overall(row | {'passthrough': False}, 0.0) == 0.9
+def test_overall_accuracy_of_rows_by_hand(compared):
+  """f = 0.1: a backup never fails, two copies and a query fail together once in a thousand times."""
+  rows = {(row['scheme'], row['r']): row for row in comparison.mean_over_seeds(compared[2])}
+  backup, copies = rows['backup-0.1', 1], rows['replication', 2]
+  assert comparison.overall(backup, 0.1) == pytest.approx(
+      0.9 * backup['available_accuracy'] + 0.1 * backup['degraded_accuracy'])
+  assert comparison.overall(copies, 0.1) == pytest.approx(
+      0.999 * copies['available_accuracy'] + 0.001 * copies['default_accuracy'])
+  for row in rows.values():
+    assert comparison.overall(row, 0.0) == row['intact_accuracy']
+    if not row['scheme'].startswith('backup'):
+      assert comparison.overall(row, 1.0) == pytest.approx(row['default_accuracy'])
 
 
 def test_rows_that_cannot_be_are_left_out_with_the_reason(base_dir, tmp_path, capsys):

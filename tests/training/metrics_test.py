@@ -1,10 +1,17 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lcode.coding.code import Code
+from lcode.coding.codec import make_codec
+from lcode.coding.parity_model import from_module
+from lcode.coding.scheme import make_scheme, stack_units
+from lcode.data import Arrays
 from lcode.errors import InputError
 from lcode.training import metrics
+from lcode.training.evaluate import evaluate
 
 
 @pytest.fixture
@@ -70,8 +77,42 @@ def test_summaries_divide_by_the_erased_units(batch):
   assert second == pytest.approx((guess == batch['labels'][:, None])[..., 1][mask[..., 1]].mean())
 
 
-def test_overall_accuracy():
-  assert metrics.overall_accuracy(0.9, 0.5, 0.25) == pytest.approx(0.8)
+@pytest.mark.parametrize('f', [0.0, 0.1, 0.4, 1.0])
+@pytest.mark.parametrize('parts, k, r', [
+    (('berrut', 'berrut'), 3, 2), (('approxifer', 'approxifer'), 3, 2), (('addition', 'subtraction'), 4, 1),
+    (('replication', 'replication'), 2, 2), (('replication', 'replication', 'backup'), 1, 1)])
+def test_overall_accuracy_is_that_of_a_simulation(parts, k, r, f):
+  """Erasures are drawn and decoded, group by group; where more than r units are missing the default answer is given."""
+  rng = np.random.default_rng(0)
+  weights, images = rng.normal(size=(6, 4)).astype('f4'), rng.normal(size=(240, 6)).astype('f4')
+
+  def linear(variables, x):
+    return x @ variables + 0.3 * jnp.sin(4 * x[:, :4])
+
+  backup = from_module(nn.Dense(4), shared=True, at_frontend=True, takes=('copies',))
+  scheme = make_scheme(Code(k, r), linear, *parts[:2], *([backup] if len(parts) > 2 else []))
+  params, state = scheme.init(jax.random.key(0), jnp.ones((k, 6)), 4, weights)
+  if len(parts) > 2:
+    params['parity_model'] = {'0': {'kernel': jnp.asarray(weights), 'bias': jnp.zeros(4)}}
+  own = np.asarray(linear(weights, images))
+  labels = np.where(rng.random(240) < 0.8, own.argmax(-1), rng.integers(4, size=240))
+  figures = evaluate(scheme, params, state, weights, Arrays(images, labels), preprocess=jnp.asarray, loss='mse_base',
+                     devices=jax.devices()[:1])
+  formula = metrics.overall_accuracy(
+      f, Code(k, r), [row['degraded_accuracy'] for row in figures['missing']], figures['available_accuracy'],
+      figures['default_accuracy'], None if scheme.passthrough else figures['intact_accuracy'], scheme.at_frontend)
+  codec = make_codec(scheme, params, state)
+  units = codec.infer(weights, codec.encode(images.reshape(-1, k, 6)))
+  if scheme.systematic:
+    units = stack_units(jnp.asarray(own.reshape(-1, k, 4)), units)
+  default, right, total = np.bincount(own.argmax(-1)).argmax(), 0, 0
+  for _ in range(60):
+    available = rng.random((240 // k, k + r)) >= f
+    available[:, k:] |= scheme.at_frontend
+    answers = np.asarray(codec.decode(units, jnp.asarray(available)))
+    guesses = np.where(np.isnan(answers).any(-1), default, answers.argmax(-1))
+    right, total = right + (guesses.ravel() == labels).sum(), total + 240
+  assert formula == pytest.approx(right / total, abs=0.015)
 
 
 @pytest.mark.parametrize('successes, trials', [(0, 10), (7, 10), (10, 10), (950, 1000)])
@@ -141,7 +182,8 @@ def test_the_interval_where_the_variance_is_unknown():
 
 def test_useless_proportions_are_sentences():
   for call, words in ((lambda: metrics.wilson_interval(3, 2), 'successes=3'),
-                      (lambda: metrics.overall_accuracy(1, 1, 1.5), 'unavailable=1.5'),
+                      (lambda: metrics.overall_accuracy(1.5, Code(2, 1), [0.5], 1, 0), 'unavailable=1.5'),
+                      (lambda: metrics.overall_accuracy(0.5, Code(2, 2), [0.5], 1, 0), 'by_missing has 1'),
                       (lambda: metrics.cluster_interval(np.eye(5), 'loss'), "unknown accuracy 'loss'")):
     with pytest.raises(InputError, match=words):
       call()
