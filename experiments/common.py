@@ -135,8 +135,9 @@ def run(main: Callable[[], dict | None], define_flags: Callable[[], None]) -> No
         raise InputError(f'{rest[0]!r} is no flag: write --name=value, and see --help.')
     return argv[:1]
 
+  signal.signal(signal.SIGINT, _interrupted)
+
   def wrapped(_):
-    signal.signal(signal.SIGINT, _interrupted)
     with _errors():
       _check_directories()
       logging.set_verbosity(logging.WARNING)  # Orbax tells of every file at INFO
@@ -219,7 +220,7 @@ def _check_directories() -> None:
 def _show_end(record: dict | None) -> None:
   if record is None:
     return
-  if not sys.stdout.isatty() or 'workdir' not in FLAGS:
+  if not sys.stdout.isatty() or not ('workdir' in FLAGS and FLAGS.workdir):
     print(json.dumps(record, default=float), flush=True)
   else:
     console.print(f'record: {FLAGS.workdir}/records.jsonl', highlight=False, soft_wrap=True)

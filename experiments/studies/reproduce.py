@@ -174,6 +174,7 @@ def reproduce(rows: Iterable[Row], workdir: str, options: RunOptions, budget_s: 
       comparison.compare(row.comparison, str(path / row.base), None, options, loaded[row.base])
     except OutOfTime as stopped:
       console.print(f'{row}: {stopped}; the same command resumes it', highlight=False, soft_wrap=True)
+      break  # the time is over, or somebody interrupts
     except InputError as error:  # data that are not there, say: the other rows need not wait for them
       console.print(f'{row}: {error}', highlight=False, soft_wrap=True)
   made = [record for row in rows if (record := record_of(row, path)) is not None]
