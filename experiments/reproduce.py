@@ -19,14 +19,14 @@ from pathlib import Path
 from absl import flags
 
 from experiments import common
-from experiments.studies import reproduce
+from experiments.studies import reproduce, suites
 from lcode.errors import InputError, one_of
 
 FLAGS = flags.FLAGS
 
 
 def define_flags():
-  flags.DEFINE_string('suite', 'best', ', '.join(reproduce.SUITES))
+  flags.DEFINE_string('suite', 'best', ', '.join(suites.SUITES))
   flags.DEFINE_float('budget_minutes', 60.0, 'stop within so many minutes')
   flags.DEFINE_list('only', [], 'of the rows, those over these base models alone, such as mnist-mlp,cifar10-resnet20')
   flags.DEFINE_string('workdir', 'runs/reproduce', 'where base models, codes and records go')
@@ -48,7 +48,7 @@ def read_beside(name: str) -> list[dict]:
 
 
 def main():
-  rows = reproduce.SUITES[one_of('suite', FLAGS.suite, reproduce.SUITES)]()
+  rows = suites.SUITES[one_of('suite', FLAGS.suite, suites.SUITES)]()
   known = sorted({row.base for row in rows})
   for name in FLAGS.only:
     if name not in known:

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from experiments.studies import comparison, reproduce
-from experiments.studies.reproduce import Row
+from experiments.studies import comparison, reproduce, suites
+from experiments.studies.suites import Row
 from lcode import data
 from lcode.errors import InputError, OutOfTime
 from lcode.runs import base_model, records
@@ -117,7 +117,7 @@ def test_a_base_model_that_cannot_be_had_stops_its_own_rows_alone(workdir, monke
 
 
 def test_every_row_of_every_suite_can_be_made():
-  for make in reproduce.SUITES.values():
+  for make in suites.SUITES.values():
     rows = make()
     assert len(set(rows)) == len(rows) > 10
     for row in rows:
@@ -128,7 +128,7 @@ def test_every_row_of_every_suite_can_be_made():
 
 def test_beside_bundles_stands_what_is_published_with_the_least_drop():
   drops = {(row.base, row.k): round(row.published[0] - row.published[1], 2)
-           for row in reproduce.best_suite() if row.published}
+           for row in suites.best_suite() if row.published}
   assert drops == {  # of arXiv:1806.01259's code and authors, arXiv:1905.00863, arXiv:2109.09868
       ('mnist-mlp', 2): 0.83, ('fashion_mnist-mlp', 2): 2.37, ('mnist-resnet18', 2): 0, ('mnist-resnet18', 8): 11.8,
       ('fashion_mnist-resnet18', 2): 0.7, ('fashion_mnist-resnet18', 8): 19, ('cifar10-resnet18', 2): 6.13,
