@@ -96,12 +96,13 @@ def test_a_comparison_from_the_command_line(tmp_path):
 
 @pytest.mark.long
 def test_codes_over_a_pendulum(tmp_path):
-  result = start('physics', f'--workdir={tmp_path}', '--queries=2000', '--epochs=20')
+  result = start('physics', f'--workdir={tmp_path}', '--queries=2000', '--epochs=60')
   assert result.returncode == 0, result.stderr[-2000:]
   record = json.loads(result.stdout.splitlines()[-1])
   errors = {name: row['relative_error'] for name, row in record['rows'].items()}
   assert errors['Berrut, plain (ApproxIFER)'] < 0.7 * record['default_relative_error']
   assert errors['learned encoder, parity model and decoder'] < 0.8 * record['default_relative_error']
+  assert errors['bundle'] < 0.3 and errors['bundle'] < errors['mosaic, three of six numbers each'] < 0.5
 
 
 MINE = '''
