@@ -56,8 +56,8 @@ def main():
   (path / 'table.md').write_text(tables.tables(rows))
   title = f'{FLAGS.dataset}, {FLAGS.base_model} ({100 * rows[0]["available_accuracy"]:.1f} % deployed)'
   pictures = comparison.save_pictures(rows, path, title)
-  print_table(title, ['', 'k', 'r', 'degraded', 'nothing missing', 'work', 'time', 'wire', 'epochs'], [
-      [row['scheme'], str(row['k']), str(row['r']), f'{100 * row["degraded_accuracy"]:.2f}',
+  print_table(title, ['', 'k, r', 'degraded', 'intact', 'work', 'time', 'wire', 'epochs'], [
+      [row['scheme'], f'{row["k"]}, {row["r"]}', f'{100 * row["degraded_accuracy"]:.2f}',
        f'{100 * row["intact_accuracy"]:.2f}', tables.added(row, 'work'), tables.added(row, 'time'), tables.wire(row),
        tables.epochs_of(row)] for row in rows])
   return {'kind': 'comparison_summary', 'workdir': FLAGS.workdir, 'rows': rows, 'pictures': [str(p) for p in pictures]}
