@@ -79,10 +79,10 @@ def _event_writer(folder):
 
 def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
   """A table on standard error; what does not fit the terminal is folded, never cut."""
-  table = Table(title=title)
+  table = Table(title=title, padding=(0, 1 if len(header) < 7 else 0))  # what does not fit at all would be cut
+  short = all(len(row[0]) <= 24 for row in rows)  # names are folded last, and only if they are long
   for column, name in enumerate(header):
-    widest = max((len(row[0]) for row in rows), default=0) if column == 0 else None
-    table.add_column(name, justify='left' if column == 0 else 'right', overflow='fold', min_width=widest)
+    table.add_column(name, justify='left' if column == 0 else 'right', overflow='fold', no_wrap=short and column == 0)
   for row in rows:
     table.add_row(*row)
   console.print(table)
