@@ -10,6 +10,10 @@ class InputError(ValueError):
   """Bad input, in one sentence: the value, what is allowed, what to do."""
 
 
+class UnknownNameError(InputError):
+  """A name that is in no table: mistyped, or not registered yet."""
+
+
 class DivergedError(InputError):
   """Training met a loss that is not finite."""
 
@@ -19,9 +23,9 @@ class OutOfTime(Exception):
 
 
 def one_of(kind: str, name: str, known) -> str:
-  """Returns `name` if it is in `known`, else raises `InputError` that lists the known names."""
+  """Returns `name` if it is in `known`, else raises `UnknownNameError` that lists the known names."""
   if not isinstance(name, str) or name not in known:
-    raise InputError(f'unknown {kind} {name!r}: the known ones are {", ".join(sorted(known))}.')
+    raise UnknownNameError(f'unknown {kind} {name!r}: the known ones are {", ".join(sorted(known))}.')
   return name
 
 

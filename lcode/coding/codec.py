@@ -1,5 +1,6 @@
 """A code with its parameters, as jitted functions over many groups: what a service calls."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -47,15 +48,16 @@ def make_codec(scheme: Scheme, params, model_state=None) -> Codec:
   def decode_all(params, outputs, available):
     g, n, *answer = outputs.shape
     outputs = outputs.reshape(g, n, math.prod(answer))
-    decoded = jax.vmap(scheme.decode, (None, 0, 0))(params, outputs, available)
-    # Whatever a decoder makes of too little, it is no answer.
     there = available & jnp.isfinite(outputs).all(-1)
+    decode_one = functools.partial(scheme.decode, check_finite=False)  # it has just been looked at
+    decoded = jax.vmap(decode_one, (None, 0, 0))(params, outputs, there)
+    # Whatever a decoder makes of too little, it is no answer.
     answered = there.sum(1, keepdims=True) >= code.k
     if scheme.passthrough:
       answered |= there[:, :code.k]
     decoded = jnp.where(answered[..., None], decoded, jnp.nan)
     answer = answer[1:] if scheme.bundled else answer
-    return decoded.reshape(g, code.k, *answer) if decoded.shape[-1] == math.prod(answer) else decoded
+    return decoded.reshape(g, code.k, *answer)
 
   encode_all = jax.jit(jax.vmap(scheme.encode, (None, 0)))
   infer_all = jax.jit(lambda *args: scheme.infer(*args, flat=False)[0])

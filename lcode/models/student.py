@@ -51,8 +51,8 @@ def make_tile_student(model: nn.Module, image_shape: tuple[int, ...], tile: tupl
 
   Of the base model's own kind, so that equal work takes equal time: convolutions of few channels take several times as
   long on processors. A dense network is two hidden layers of the width that the budget allows. A ResNet is itself where
-  the smaller query alone saves enough, else leaves out residual blocks and channels. VGG and LeNet-5 are as
-  `make_student` has them, with the part of the budget that the smaller query leaves over.
+  the smaller query alone saves enough, else leaves out residual blocks and channels. VGG's and LeNet-5's are
+  those of `make_student`, which take less of a smaller query.
 
   Raises:
     InputError: if the base model has no such form (logistic regression, a model of one's own), or none so small.

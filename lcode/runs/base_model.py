@@ -156,11 +156,11 @@ def obtain(config: CodeConfig, dataset: data.Dataset, path: Path, base_dir: str 
   Raises:
     InputError: if what is there is damaged, or was cut short by max_steps and this run is not.
   """
-  kept = kept_base(path, dataset) if (path / 'base_model').is_dir() else None
   source = Path(base_dir) if base_dir is not None else own or path / 'base'
   stored = records.read_config(source)
   if stored is not None and stored.get('kind') == 'code':
     return kept_base(source, dataset)
+  kept = kept_base(path, dataset) if (path / 'base_model').is_dir() else None
   finished = stored is not None and any(record.get('finished') for record in records.read(source))
   if kept and (base_dir is None or not finished):
     if not kept.finished and options.max_steps is None:

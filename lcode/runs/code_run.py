@@ -16,11 +16,11 @@ import numpy as np
 
 from lcode import data
 from lcode.coding.code import Code, every_pattern
-from lcode.coding.costs import extra_work, group_costs, wire_costs
 from lcode.coding.codec import Codec, make_codec
+from lcode.coding.costs import extra_work, group_costs, wire_costs
 from lcode.coding.scheme import Scheme, parts_to_train
 from lcode.coding.timing import extra_time, group_times
-from lcode.errors import InputError, directory, instance
+from lcode.errors import InputError, UnknownNameError, directory, instance
 from lcode.runs import base_model, records
 from lcode.runs.base_model import Base, count_parameters
 from lcode.runs.configs import CodeConfig, RunOptions
@@ -217,9 +217,7 @@ def _own_parts(path: Path):
   """What a name that is unknown here most likely wants."""
   try:
     yield
-  except InputError as error:
-    if not str(error).startswith('unknown '):
-      raise
+  except UnknownNameError as error:
     raise InputError(f'{path} was trained with parts that are not known here ({str(error).rstrip(".")}): import the '
                      'module that registers them first, for experiments by --import.') from error
 

@@ -33,9 +33,11 @@ def append(workdir: Path, record: dict) -> str:
   In a new line, even where the last one was cut short.
   """
   line, path = json.dumps(record, default=float), Path(workdir) / 'records.jsonl'
-  cut = path.exists() and path.stat().st_size and not path.read_bytes().endswith(b'\n')
-  with open(path, 'a') as file:
-    file.write('\n' * cut + line + '\n')
+  with open(path, 'a+b') as file:
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(end - 1, 0))
+    cut = end > 0 and file.read(1) != b'\n'
+    file.write(b'\n' * cut + line.encode() + b'\n')  # always at the end
   return line
 
 
