@@ -12,12 +12,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from lcode.coding.scheme import Scheme, stack_units
 from lcode.data.digest import sha256
 from lcode.errors import InputError
 
 SHOWN = 64  # numbers of each
+FIRST_STEPS = 20  # of an optimiser
 TOLERANCE = 1e-2  # of what functions do, relative to their largest value
 
 
@@ -39,9 +41,8 @@ def of_split(arrays) -> dict[str, Any]:
   return {'queries': sha256(str(np.shape(arrays.images)), np.asarray(arrays.images))[:16], 'labels': labels}
 
 
-def of_optimizer(make_optimizer, steps: int = 20) -> list[float]:
-  """What an optimiser and its schedule do in a training of so many steps: the sums of updates of a fixed gradient."""
-  tx = make_optimizer(steps)
+def of_optimizer(tx: optax.GradientTransformation) -> list[float]:
+  """What an optimiser and its schedule do in the first steps: the sums of updates of a fixed gradient."""
   params = {'weight': jnp.asarray([1.0, -0.5, 0.01])}
   gradient = {'weight': jnp.asarray([0.3, -1.0, 2.0])}
 
@@ -49,7 +50,7 @@ def of_optimizer(make_optimizer, steps: int = 20) -> list[float]:
     updates, state = tx.update(gradient, state, params)
     return state, updates['weight'].sum()
 
-  return [float(value) for value in jax.jit(lambda: jax.lax.scan(step, tx.init(params), None, steps)[1])()]
+  return [float(value) for value in jax.jit(lambda: jax.lax.scan(step, tx.init(params), None, FIRST_STEPS)[1])()]
 
 
 def of_answers(answers) -> list[float]:

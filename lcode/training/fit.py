@@ -151,8 +151,9 @@ def _fingerprint(scheme, params, model_state, base_variables, first, ready: Prep
   return {
       'kind': 'code', 'code': f'({code.k}, {code.r})', 'base_variables': fingerprint.of_tree(base_variables),
       **fingerprint.of_split(ready.training), **held_out, 'seed': options.seed, 'loss': options.loss,
-      'optimizer': fingerprint.of_optimizer(ready.recipe.make_optimizer) if ready.parts else None,
       'epochs': options.epochs, 'batch_size': options.batch_size, 'augment': bool(options.augment),
+      'optimizer': fingerprint.of_optimizer(
+          ready.recipe.make_optimizer(options.epochs * ready.plan.steps)) if ready.parts else None,
       'train_parts': ', '.join(ready.parts), 'scenarios': scenarios,
       'parameters': fingerprint.of_shapes((params, model_state)),
       **fingerprint.of_scheme(scheme, params, model_state, base_variables, first)}

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from lcode.coding.base import output_shape_of
 from lcode.coding.checks import shown
@@ -72,6 +73,9 @@ def prepare(scheme: Scheme, base_variables, images, labels, validation, options:
   recipe = _recipe_of(options.recipe, parts, scheme)
   options, plan, drop_last = _resolved(options, recipe, len(training), k, 'parity_model' in parts and bool(shapes[1]))
   _check_steps(options.epochs, plan.steps)
+  if parts and not isinstance(tx := recipe.make_optimizer(options.epochs * plan.steps), optax.GradientTransformation):
+    raise InputError(f'make_optimizer of a recipe returned a {type(tx).__name__}: return an optax transformation, as '
+                     'in lambda steps: optax.adam(1e-3).')
   devices = default_devices() if options.devices is None else list(options.devices)
   check_batch(options.batch_size, devices)
   no_classes = num_outputs == 1 or options.loss == 'mse_base' and labels is None

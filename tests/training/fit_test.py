@@ -79,7 +79,7 @@ def test_codec_is_the_scheme_over_a_batch_and_compiles_once(problem, rng):
   variables, x = problem
   scheme = lcode.make_scheme(lcode.Code(3, 2), apply)
   traces = []
-  counted = scheme._replace(decode=lambda *args: (traces.append(1), scheme.decode(*args))[1])
+  counted = scheme._replace(decode=lambda *args, **kwargs: (traces.append(1), scheme.decode(*args, **kwargs))[1])
   params, _ = scheme.init(jax.random.key(0), jnp.asarray(x[:3]), 3)
   codec = lcode.make_codec(counted, params)
   groups = x[:24].reshape(8, 3, 5)

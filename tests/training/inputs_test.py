@@ -140,7 +140,7 @@ def test_a_student_with_dropout_trains_and_answers_the_same_every_time():
 
 
 @pytest.mark.parametrize('values, words', [
-    ((3, lambda k: 8, {'': 3}), 'make_optimizer=3'), ((lambda n: None, lambda k: 8, {'': 3}), 'returned a NoneType'),
+    ((3, lambda k: 8, {'': 3}), 'make_optimizer=3'),
     ((lambda n: optax.sgd(1.0), lambda k: 8.5, {'': 3}), r'batch_size\(2\) of a recipe=8.5'),
     ((lambda n: optax.sgd(1.0), lambda k: 8, {'': None}), r"epochs\[''\] of a recipe=None"),
     ((lambda n: optax.sgd(1.0), lambda k: 8, {'digits': 2}), 'for any other')])
@@ -175,3 +175,13 @@ def test_losses_of_whole_numbers_and_of_no_class():
       loss([[1.0]], [[2.0]], None)
   values = np.asarray(lcode.xent_label(jnp.ones((4, 3)), None, np.array([0, -1, 3, 2])))
   np.testing.assert_allclose(values, [np.log(3), np.nan, np.nan, np.log(3)], rtol=1e-6)
+
+
+def test_an_optimiser_is_made_for_the_real_number_of_steps_alone():
+  """Schedules with a long warm-up raise where there are fewer steps; and what is no transformation is a sentence."""
+  asked = []
+  recipe = lcode.Recipe(lambda steps: asked.append(steps) or optax.sgd(0.1), lambda k: 8, {'': 3})
+  lcode.fit(scheme_over(), W, X, recipe=recipe)
+  assert set(asked) == {3 * 4}  # 54 queries, 27 groups, 4 batches of 8
+  with pytest.raises(lcode.InputError, match='make_optimizer of a recipe returned a NoneType'):
+    lcode.fit(scheme_over(), W, X, recipe=lcode.Recipe(lambda steps: None, lambda k: 8, {'': 3}))
