@@ -172,7 +172,7 @@ def default_answer() -> ParityModel:
   def apply(variables, base_variables, x, train, axis_name, key=None):
     del base_variables, train, axis_name, key
     answer = variables['params']['answer']
-    return jnp.broadcast_to(answer, (len(x), *answer.shape)), {}
+    return jnp.broadcast_to(answer, (x.shape[0], *answer.shape)), {}
 
   return ParityModel(init, apply, shared=True, at_frontend=True, takes=('copies',))
 
@@ -211,7 +211,7 @@ def apply_all(model: ParityModel, params, state, base_variables, parities, train
       raise InputError(f'the apply of a parity model returned a {type(applied).__name__}: return the answers and the '
                        'new other collections, {} for none.')
     answer, others = applied
-    answers.append(checked_answers(answer, len(x), 'what answers the parities'))
+    answers.append(checked_answers(answer, x.shape[0], 'what answers the parities'))
     if others:
       new_state[str(j)] = others
   answers = answers[0].reshape(g, m, *answers[0].shape[1:]) if model.shared else jnp.stack(answers, 1)

@@ -5,14 +5,12 @@ serving all call the same functions.
 """
 
 import math
-import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.errors
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from lcode.coding import coders
 from lcode.coding.base import Flat
@@ -20,6 +18,7 @@ from lcode.coding.checks import check_units, checked_outputs, checked_queries, k
 from lcode.coding.code import check_code, Code
 from lcode.coding.parity_model import apply_all, base_itself, init_all, ParityModel
 from lcode.coding.parts import check_parity_model, check_together
+from lcode.coding.units import erase
 from lcode.errors import InputError, one_of, whole
 
 PARTS = ('encoder', 'parity_model', 'decoder')
@@ -61,54 +60,6 @@ class Scheme(NamedTuple):
   candidates: dict[str, list]
   at_frontend: bool
   bundled: bool = False
-
-
-def erase(outputs, available):
-  """Zeroes the units of `outputs` [n, ...] that are not `available` [n]: no value (nor NaN) and no gradient leaks."""
-  if np.ndim(outputs) < 1 or np.shape(available) != np.shape(outputs)[:1] or jnp.result_type(available) != bool:
-    raise InputError(f'available={shown(available)} does not fit outputs of shape {list(np.shape(outputs))}: give one '
-                     'bool for each of the units, no indices.')
-  return jnp.where(jnp.reshape(available, (-1,) + (1,) * (np.ndim(outputs) - 1)), outputs, 0)
-
-
-def stack_units(base_outputs, replies, axis: int = -2):
-  """F's outputs over the replies to the parities, as `decode` takes them.
-
-  Args:
-    base_outputs: floats [..., k, *O], F's answers to the queries.
-    replies: floats [..., r, *O]; of a bundle [..., r, k, *O], or as vectors, [..., r, k * C].
-    axis: that of the units in `base_outputs`: the last but one for answers that are vectors, [..., k, C], else 1 for
-      what a `Codec` takes and gives, [g, k, *O].
-
-  Returns:
-    floats [..., n, *O]; of a bundle [..., n, k, *O] or [..., n, k * C], F's own answer followed by zeros.
-
-  Raises:
-    InputError: if the shapes do not fit each other.
-  """
-  for name, array in (('base_outputs', base_outputs), ('replies', replies)):
-    if not hasattr(array, 'dtype') or not jnp.issubdtype(array.dtype, jnp.floating):
-      raise InputError(f'{name} must be an array of floating-point numbers, not {kind(array)}.')
-  if not isinstance(axis, numbers.Integral):
-    raise InputError(f'axis={axis!r} is no axis: give a whole number, 1 for [groups, k, ...].')
-  shape, at = base_outputs.shape, axis % max(base_outputs.ndim, 1)
-  if not -len(shape) <= axis < len(shape) or replies.ndim <= at or replies.shape[:at] != shape[:at]:
-    raise InputError(f'base_outputs {list(shape)} and replies {list(replies.shape)} differ before the units, on '
-                     f'axis={axis}: give that of base_outputs, 1 for [groups, k, ...].')
-  k, answer, reply = shape[at], shape[at + 1:], replies.shape[at + 1:]
-  if reply == answer:
-    return jnp.concatenate([base_outputs, replies], axis=at)
-  if reply == (k, *answer):
-    base_outputs, more = jnp.expand_dims(base_outputs, at + 1), k - 1
-  elif math.prod(reply) == math.prod(answer):  # vectors, as a default answer's
-    return jnp.concatenate([base_outputs, replies.reshape(*replies.shape[:at + 1], *answer)], axis=at)
-  elif reply == (k * math.prod(answer),) and len(answer) == 1:
-    more = reply[0] - answer[0]
-  else:
-    raise InputError(f'a reply {list(reply)} is neither like an answer of F, {list(answer)}, nor like k={k} of them: '
-                     'give what infer returned, and axis=1 where answers are no vectors.')
-  padding = [(0, more if i == at + 1 else 0) for i in range(base_outputs.ndim)]
-  return jnp.concatenate([jnp.pad(base_outputs, padding), replies], axis=at)
 
 
 def make_scheme(code: Code, base_apply: Callable, encoder: Any = 'mlp', decoder: Any = 'mlp',

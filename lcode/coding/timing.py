@@ -18,7 +18,8 @@ import numpy as np
 from lcode.coding.checks import shown
 from lcode.coding.codec import make_codec
 from lcode.coding.costs import PARTS_OF_A_GROUP, shape_of
-from lcode.coding.scheme import Scheme, stack_units
+from lcode.coding.scheme import Scheme
+from lcode.coding.units import stack_units
 from lcode.errors import InputError, whole
 
 LEAST_S = 2e-3  # of a timing: shorter calls are made several times in it

@@ -18,7 +18,8 @@ from lcode.coding.coders.linear import parity_weights
 from lcode.coding.costs import cost, group_costs
 from lcode.coding.parity_model import default_answer, from_module, ParityModel, students
 from lcode.coding.codec import make_codec
-from lcode.coding.scheme import erase, make_scheme, parts_to_train, PARTS, stack_units
+from lcode.coding.scheme import make_scheme, parts_to_train, PARTS
+from lcode.coding.units import erase, stack_units
 from lcode.errors import InputError
 from lcode.models.mlp import MLP
 

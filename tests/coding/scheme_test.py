@@ -11,7 +11,8 @@ import pytest
 from lcode.coding import coders
 from lcode.coding.code import Code, every_pattern
 from lcode.coding.parity_model import default_answer, from_module, students, tile_students
-from lcode.coding.scheme import make_scheme, parts_to_train, stack_units
+from lcode.coding.scheme import make_scheme, parts_to_train
+from lcode.coding.units import stack_units
 from lcode.errors import InputError
 from lcode.models.mlp import MLP
 

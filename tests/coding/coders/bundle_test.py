@@ -11,7 +11,8 @@ from lcode import models
 from lcode.coding.code import Code, every_pattern
 from lcode.coding.costs import cost, extra_work, group_costs
 from lcode.coding.parity_model import from_module, students
-from lcode.coding.scheme import make_scheme, stack_units
+from lcode.coding.scheme import make_scheme
+from lcode.coding.units import stack_units
 from lcode.errors import InputError
 from lcode.models.mlp import MLP
 from lcode.models.resnet import part_of, resnet_multiply_adds

@@ -10,7 +10,8 @@ from lcode import models
 from lcode.coding.code import Code, every_pattern
 from lcode.coding.coders.mosaic import MosaicEncoder, STRETCH, take_apart, tile_shape
 from lcode.coding.costs import cost
-from lcode.coding.scheme import make_scheme, stack_units
+from lcode.coding.scheme import make_scheme
+from lcode.coding.units import stack_units
 from lcode.errors import InputError
 from lcode.models.mlp import MLP
 from lcode.models.student import make_tile_student
