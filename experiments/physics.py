@@ -74,6 +74,8 @@ def schemes(code):
       'smoothing splines (NeRCC)': dict(encoder='spline', decoder='spline'),
       'mosaic, three of six numbers each': dict(encoder='mosaic', decoder='bundle',
                                                 parity_model=lcode.tile_students(mlp, code.k)),
+      'narrow, six rounded numbers each': dict(encoder='narrow', decoder='bundle',
+                                               parity_model=lcode.narrow_students(mlp, code.k)),
       'bundle': dict(encoder='bundle', decoder='bundle', parity_model=lcode.students(mlp)),
   }
   for name, parts in wanted.items():
