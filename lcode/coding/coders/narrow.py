@@ -26,10 +26,10 @@ from lcode.errors import InputError
 
 
 class Format(NamedTuple):
-  """How a number is held: times `scale`, as `dtype`, whose bits are the integer `bits`."""
+  """How a number is held: times `scale`, as `dtype` of `bits` bits."""
 
   dtype: Any
-  bits: Any
+  bits: int
   scale: float = 1.0
 
   @property
@@ -37,15 +37,15 @@ class Format(NamedTuple):
     return float(jnp.finfo(self.dtype).max) / self.scale
 
   @property
-  def nan(self):
+  def nan(self) -> int:
     """The bits of a negative zero, which stand for NaN."""
-    return jnp.asarray(1 << (jnp.iinfo(self.bits).bits - 1), self.bits)
+    return 1 << (self.bits - 1)
 
 
 FORMATS = {  # by how many queries there is room for
-    2: Format(jnp.float16, jnp.uint16),         # up to 65504
-    4: Format(jnp.float8_e3m4, jnp.uint8),      # up to 15.5, in steps of 1/64 below 1/2
-    8: Format(jnp.float4_e2m1fn, jnp.uint4, 2)  # 0, 1/4, 1/2, 3/4, 1, 3/2, 2, 3
+    2: Format(jnp.float16, 16),         # up to 65504
+    4: Format(jnp.float8_e3m4, 8),      # up to 15.5, in steps of 1/64 below 1/2
+    8: Format(jnp.float4_e2m1fn, 4, 2)  # 0, 1/4, 1/2, 3/4, 1, 3/2, 2, 3
 }
 ONE_EXPONENT = 1 << 23  # of a float32, in its bits
 
@@ -98,12 +98,11 @@ def pack(x):
   if count == 1:
     return x[0]
   form = FORMATS[count]
+  x = jnp.moveaxis(jnp.concatenate([x, jnp.zeros((count - len(x), *x.shape[1:]), x.dtype)]), 0, -1)
   narrow = (jnp.clip(x, -form.largest, form.largest) * form.scale).astype(form.dtype)
-  codes = jax.lax.bitcast_convert_type(narrow, form.bits)
-  codes = jnp.where(codes == form.nan, jnp.zeros((), form.bits), codes)
-  codes = jnp.where(jnp.isnan(x), form.nan, codes)
-  codes = jnp.concatenate([codes, jnp.zeros((count - len(x), *x.shape[1:]), form.bits)])
-  words = jax.lax.bitcast_convert_type(jnp.moveaxis(codes, 0, -1), jnp.uint32)
+  codes = _apart(jax.lax.bitcast_convert_type(narrow, jnp.uint32), form)
+  codes = jnp.where(jnp.isnan(x), form.nan, jnp.where(codes == form.nan, 0, codes)).astype(jnp.uint32)
+  words = (codes << _shifts(form)).sum(-1, dtype=jnp.uint32)
   # Subnormal are words with an exponent of 0, not finite those with one of 255; without the step these have 0 to 253.
   return jax.lax.bitcast_convert_type(_inverted(words, form) + jnp.uint32(ONE_EXPONENT), jnp.float32)
 
@@ -119,9 +118,19 @@ def unpack(parities, k: int):
     return _checked('parities', parities)[:, None]
   form = FORMATS[count]
   words = jax.lax.bitcast_convert_type(_checked('parities', parities), jnp.uint32) - jnp.uint32(ONE_EXPONENT)
-  codes = jnp.moveaxis(jax.lax.bitcast_convert_type(_inverted(words, form), form.bits), -1, 1)[:, :k]
-  x = jax.lax.bitcast_convert_type(codes, form.dtype).astype(jnp.float32) / form.scale
-  return jnp.where(codes == form.nan, jnp.nan, x)
+  words = _inverted(words, form)
+  x = jax.lax.bitcast_convert_type(words, form.dtype).astype(jnp.float32) / form.scale
+  x = jnp.where(_apart(words, form) == form.nan, jnp.nan, x)
+  return jnp.moveaxis(x, -1, 1)[:, :k]
+
+
+def _apart(words, form):
+  """Words u32[*S] -> the bits of each of their numbers, u32[*S, places]: XLA has no bits of 4-bit floats on CPUs."""
+  return (words[..., None] >> _shifts(form)) & jnp.uint32((1 << form.bits) - 1)
+
+
+def _shifts(form):
+  return jnp.arange(0, 32, form.bits, dtype=jnp.uint32)
 
 
 def _inverted(words, form):
@@ -129,7 +138,7 @@ def _inverted(words, form):
 
   An exponent of 254 or 255 has 1111 in it, which would be the largest negative number and so becomes NaN alone.
   """
-  if form.bits != jnp.uint4:
+  if form.bits != 4:
     return words
   negative = words & jnp.uint32(0x88888888)
   return words ^ (negative - (negative >> 3))
