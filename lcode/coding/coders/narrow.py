@@ -102,7 +102,7 @@ def pack(x):
   narrow = (jnp.clip(x, -form.largest, form.largest) * form.scale).astype(form.dtype)
   codes = _apart(jax.lax.bitcast_convert_type(narrow, jnp.uint32), form)
   codes = jnp.where(jnp.isnan(x), form.nan, jnp.where(codes == form.nan, 0, codes)).astype(jnp.uint32)
-  words = (codes << _shifts(form)).sum(-1, dtype=jnp.uint32)
+  words = (codes << _shifts(codes.shape, form)).sum(-1, dtype=jnp.uint32)
   # Subnormal are words with an exponent of 0, not finite those with one of 255; without the step these have 0 to 253.
   return jax.lax.bitcast_convert_type(_inverted(words, form) + jnp.uint32(ONE_EXPONENT), jnp.float32)
 
@@ -126,11 +126,12 @@ def unpack(parities, k: int):
 
 def _apart(words, form):
   """Words u32[*S] -> the bits of each of their numbers, u32[*S, places]: XLA has no bits of 4-bit floats on CPUs."""
-  return (words[..., None] >> _shifts(form)) & jnp.uint32((1 << form.bits) - 1)
+  shape = *words.shape, 32 // form.bits
+  return (words[..., None] >> _shifts(shape, form)) & jnp.uint32((1 << form.bits) - 1)
 
 
-def _shifts(form):
-  return jnp.arange(0, 32, form.bits, dtype=jnp.uint32)
+def _shifts(shape, form):
+  return form.bits * jax.lax.broadcasted_iota(jnp.uint32, shape, len(shape) - 1)
 
 
 def _inverted(words, form):
