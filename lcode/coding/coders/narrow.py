@@ -14,7 +14,8 @@ the format's largest number. NaN stays NaN, of its own query alone; a negative z
 as a positive one.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -26,27 +27,59 @@ from lcode.errors import InputError
 
 
 class Format(NamedTuple):
-  """How a number is held: times `scale`, as `dtype` of `bits` bits."""
+  """How a number is held in bits.
 
-  dtype: Any
+  Attributes:
+    bits: how many.
+    largest: the largest number.
+    nan: the bits of NaN, those of a negative zero.
+    to_codes: f32 from -largest to largest -> their bits, uint32, never `nan`'s.
+    to_numbers: the bits -> f32; of NaN's anything.
+  """
+
   bits: int
-  scale: float = 1.0
-
-  @property
-  def largest(self) -> float:
-    return float(jnp.finfo(self.dtype).max) / self.scale
-
-  @property
-  def nan(self) -> int:
-    """The bits of a negative zero, which stand for NaN."""
-    return 1 << (self.bits - 1)
+  largest: float
+  nan: int
+  to_codes: Callable
+  to_numbers: Callable
 
 
-FORMATS = {  # by how many queries there is room for
-    2: Format(jnp.float16, 16),         # up to 65504
-    4: Format(jnp.float8_e3m4, 8),      # up to 15.5, in steps of 1/64 below 1/2
-    8: Format(jnp.float4_e2m1fn, 4, 2)  # 0, 1/4, 1/2, 3/4, 1, 3/2, 2, 3
-}
+def _float(dtype, integer) -> Format:
+  """The numbers of `dtype`, of as many bits as `integer`."""
+  bits = jnp.iinfo(integer).bits
+  nan = 1 << (bits - 1)
+
+  def to_codes(x):
+    codes = jax.lax.bitcast_convert_type(x.astype(dtype), integer).astype(jnp.uint32)
+    return jnp.where(codes == nan, jnp.uint32(0), codes)
+
+  def to_numbers(codes):
+    return jax.lax.bitcast_convert_type(codes.astype(integer), dtype).astype(jnp.float32)
+
+  return Format(bits, float(jnp.finfo(dtype).max), nan, to_codes, to_numbers)
+
+
+def _four_bits() -> Format:
+  """Half the numbers of float4_e2m1fn: 0, 1/4, 1/2, 3/4, 1, 3/2, 2, 3, numbered 0 to 7; negative ones as 15 to 8.
+
+  By hand, since XLA does not compile the bits of 4-bit floats on CPUs.
+  """
+
+  def to_codes(x):
+    x = 4 * x  # of which these are the numbers up to 4; then the steps double twice
+    size = jnp.abs(x)
+    level = jnp.round(jnp.where(size < 4, size, jnp.where(size < 8, size / 2 + 2, size / 4 + 4)))
+    return jnp.where((x < 0) & (level > 0), 15 - level, level).astype(jnp.uint32)
+
+  def to_numbers(codes):
+    level = jnp.where(codes > 7, 15 - codes, codes).astype(jnp.float32)
+    size = jnp.where(level < 4, level, jnp.where(level < 6, 2 * level - 4, 4 * level - 16)) / 4
+    return jnp.where(codes > 7, -size, size)
+
+  return Format(4, 3.0, 15, to_codes, to_numbers)
+
+
+FORMATS = {2: _float(jnp.float16, jnp.uint16), 4: _float(jnp.float8_e3m4, jnp.uint8), 8: _four_bits()}  # by places
 ONE_EXPONENT = 1 << 23  # of a float32, in its bits
 
 
@@ -98,13 +131,12 @@ def pack(x):
   if count == 1:
     return x[0]
   form = FORMATS[count]
-  x = jnp.moveaxis(jnp.concatenate([x, jnp.zeros((count - len(x), *x.shape[1:]), x.dtype)]), 0, -1)
-  narrow = (jnp.clip(x, -form.largest, form.largest) * form.scale).astype(form.dtype)
-  codes = _apart(jax.lax.bitcast_convert_type(narrow, jnp.uint32), form)
-  codes = jnp.where(jnp.isnan(x), form.nan, jnp.where(codes == form.nan, 0, codes)).astype(jnp.uint32)
-  words = (codes << _shifts(codes.shape, form)).sum(-1, dtype=jnp.uint32)
-  # Subnormal are words with an exponent of 0, not finite those with one of 255; without the step these have 0 to 253.
-  return jax.lax.bitcast_convert_type(_inverted(words, form) + jnp.uint32(ONE_EXPONENT), jnp.float32)
+  codes = form.to_codes(jnp.clip(x, -form.largest, form.largest))
+  codes = jnp.where(jnp.isnan(x), jnp.uint32(form.nan), codes)
+  words = (codes << _shifts(len(x), form, x.ndim - 1)).sum(0, dtype=jnp.uint32)
+  # Subnormal are words with an exponent of 0, not finite those with one of 255. Without this step these have 0 to 253:
+  # no finite number of 16 or 8 bits has an exponent of ones, and 254 takes 1111 of 4 bits, which is NaN.
+  return jax.lax.bitcast_convert_type(words + jnp.uint32(ONE_EXPONENT), jnp.float32)
 
 
 def unpack(parities, k: int):
@@ -118,31 +150,13 @@ def unpack(parities, k: int):
     return _checked('parities', parities)[:, None]
   form = FORMATS[count]
   words = jax.lax.bitcast_convert_type(_checked('parities', parities), jnp.uint32) - jnp.uint32(ONE_EXPONENT)
-  words = _inverted(words, form)
-  x = jax.lax.bitcast_convert_type(words, form.dtype).astype(jnp.float32) / form.scale
-  x = jnp.where(_apart(words, form) == form.nan, jnp.nan, x)
-  return jnp.moveaxis(x, -1, 1)[:, :k]
+  codes = words[:, None] >> _shifts(k, form, words.ndim - 1)[None] & jnp.uint32((1 << form.bits) - 1)
+  return jnp.where(codes == form.nan, jnp.nan, form.to_numbers(codes))
 
 
-def _apart(words, form):
-  """Words u32[*S] -> the bits of each of their numbers, u32[*S, places]: XLA has no bits of 4-bit floats on CPUs."""
-  shape = *words.shape, 32 // form.bits
-  return (words[..., None] >> _shifts(shape, form)) & jnp.uint32((1 << form.bits) - 1)
-
-
-def _shifts(shape, form):
-  return form.bits * jax.lax.broadcasted_iota(jnp.uint32, shape, len(shape) - 1)
-
-
-def _inverted(words, form):
-  """Of words of 4-bit numbers the magnitudes of negative ones are inverted, there and back again; others stay.
-
-  An exponent of 254 or 255 has 1111 in it, which would be the largest negative number and so becomes NaN alone.
-  """
-  if form.bits != 4:
-    return words
-  negative = words & jnp.uint32(0x88888888)
-  return words ^ (negative - (negative >> 3))
+def _shifts(k: int, form: Format, dims: int):
+  """Where in a word each query's numbers begin: u32[k, 1, ...], for queries of `dims` axes."""
+  return jnp.arange(0, k * form.bits, form.bits, dtype=jnp.uint32).reshape(k, *[1] * dims)
 
 
 def _checked(name: str, x):
