@@ -49,7 +49,7 @@ def linear(variables, x):
 
 
 REFUSED = {name: 'mixes queries.*{}.*float32' for name, encoder in coders.ENCODERS.items()
-           if getattr(encoder, 'mixes', True)} | {'narrow': 'must be float32 to be packed.*{}.*bundle'}
+           if getattr(encoder, 'mixes', True)} | {'narrow': 'must be float32.*not {}.*bundle'}
 
 
 @pytest.mark.parametrize('encoder', coders.ENCODERS)

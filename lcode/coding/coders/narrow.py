@@ -161,6 +161,6 @@ def _shifts(k: int, form: Format, dims: int):
 
 def _checked(name: str, x):
   if getattr(x, 'dtype', None) != jnp.float32:
-    raise InputError(f'{name} must be float32 to be packed bit by bit, not {kind(x)}: convert them to float32 first, or '
-                     "where they are narrower already use encoder='bundle'.")
+    raise InputError(f'{name} must be float32, whose bits are to hold them, not {kind(x)}: convert them to float32, or '
+                     "use encoder='bundle', which sends them as they are.")
   return x

@@ -7,7 +7,7 @@ import pytest
 
 import lcode
 from lcode.coding.code import Code, every_pattern
-from lcode.coding.coders.narrow import pack, unpack
+from lcode.coding.coders import narrow
 from lcode.coding.scheme import make_scheme, stack_units
 from lcode.errors import InputError
 from lcode.models.mlp import MLP
@@ -40,6 +40,10 @@ def bits(x):
   return np.asarray(x).view(np.uint32)
 
 
+unpack = jax.jit(narrow.unpack, static_argnums=1)
+pack = jax.jit(narrow.pack)
+
+
 def spread(rng, *shape):
   """f32: of all magnitudes from far below to far above what the formats hold, zeros and the extremes among them."""
   x = (rng.normal(size=shape) * np.exp(6 * rng.normal(size=shape))).astype('f4')
@@ -47,10 +51,10 @@ def spread(rng, *shape):
   return x
 
 
-@pytest.mark.parametrize('k', range(2, 9))
+@pytest.mark.parametrize('k', [2, 3, 4, 5, 8])
 def test_each_number_becomes_the_nearest_of_its_format_and_saturates(k, rng):
   x = spread(rng, k, 3000)
-  got = np.asarray(unpack(jax.jit(pack)(x)[None], k))[0].astype(float)
+  got = np.asarray(unpack(pack(x)[None], k))[0].astype(float)
   known = of(k)
   limited = np.clip(x.astype(float), known[0], known[-1])
   at = np.clip(np.searchsorted(known, limited), 1, len(known) - 1)
@@ -69,17 +73,16 @@ def test_alone_a_query_is_sent_as_it_is(rng):
   np.testing.assert_array_equal(bits(unpack(pack(x)[None], 1)[0]), bits(x))
 
 
-@pytest.mark.parametrize('k', range(2, 9))
+@pytest.mark.parametrize('k', [2, 3, 4, 7, 8])
 def test_packs_of_finite_queries_are_normal_finite_numbers(k):
   """Whatever the highest numbers: all pairs of 8 bits, all fours of 4 bits, all of 16."""
   values = of(k).astype('f4')
   highest = {2: 1, 3: 2, 4: 2}.get(k, 4)
   combined = np.stack(np.meshgrid(*[values] * highest), 0).reshape(highest, -1)
   x = np.concatenate([np.full((k - highest, combined.shape[1]), values[0]), combined])
-  pack_fn = jax.jit(pack)
   for low in (values[0], values[-1], np.float32(0)):
     x[:k - highest] = low
-    packs = np.asarray(pack_fn(x))
+    packs = np.asarray(pack(x))
     assert np.isfinite(packs).all() and (np.abs(packs) >= np.finfo('f4').tiny).all()
     np.testing.assert_array_equal(unpack(packs[None], k)[0], x)
 
@@ -91,13 +94,13 @@ def made(k, r, rng, student=MLP(C, (6,))):
   return scheme, params, state, x, rng.normal(size=(20, C)).astype('f4')
 
 
-@pytest.mark.parametrize('k, r', [(1, 1), (2, 2), (3, 1), (4, 2), (8, 1)])
+@pytest.mark.parametrize('k, r', [(1, 1), (2, 2), (3, 1), (8, 1)])
 def test_bits_survive_all_that_a_parity_goes_through(k, r, rng, tmp_path):
   scheme, params, state, x, variables = made(k, r, rng)
   codec = lcode.make_codec(scheme, params, state)
   parities = codec.encode(x)
   assert parities.shape == (6, r, *SHAPE) and parities.dtype == jnp.float32
-  alone = np.stack([[pack(group)] * r for group in x])
+  alone = np.stack([[narrow.pack(group)] * r for group in x])  # op by op
   np.testing.assert_array_equal(bits(parities), bits(alone))
   stacked = stack_units(jnp.asarray(x), parities, axis=1)[:, k:]
   np.save(tmp_path / 'parities.npy', stacked)
@@ -108,7 +111,7 @@ def test_bits_survive_all_that_a_parity_goes_through(k, r, rng, tmp_path):
   np.testing.assert_array_equal(codec.infer(None, loaded), codec.infer(None, parities))
 
 
-@pytest.mark.parametrize('k', [2, 3, 4, 5, 8])
+@pytest.mark.parametrize('k', [2, 3, 8])
 def test_nan_is_that_of_its_own_query_alone(k, rng):
   scheme, params, state, x, variables = made(k, 1, rng)
   x = x.clip(-3, 3)
@@ -129,7 +132,7 @@ def test_nan_is_that_of_its_own_query_alone(k, rng):
   np.testing.assert_array_equal(np.isnan(answers).any(-1), expected.any(-1))
 
 
-@pytest.mark.parametrize('k, r', [(1, 1), (3, 1), (4, 2)])
+@pytest.mark.parametrize('k, r', [(1, 1), (4, 2)])
 def test_what_is_missing_is_the_mean_of_the_students_that_arrived(k, r, rng):
   student = MLP(C, (6,))
   scheme, params, state, x, variables = made(k, r, rng, student)
@@ -155,7 +158,7 @@ def test_what_cannot_be_packed_is_a_sentence(rng):
       lcode.narrow_students(MLP(C), k)
   scheme, params, state, x, _ = made(2, 1, rng)
   for wrong in (jnp.asarray(x[0], jnp.bfloat16), x[0].clip(-3, 3).astype('f2'), np.ones(x[0].shape, 'i4')):
-    with pytest.raises(InputError, match=f"queries must be float32 to be packed.*not {wrong.dtype}.*use encoder='bun"):
+    with pytest.raises(InputError, match=f"queries must be float32.*not {wrong.dtype}.*use encoder='bun"):
       scheme.encode(params, wrong)
   with pytest.raises(InputError, match='parities must be float32'):
     scheme.infer(params, state, None, x[:, :1].clip(-3, 3).astype('f2'))
