@@ -119,7 +119,7 @@ class NarrowEncoder(nn.Module):
 
 
 def pack(x):
-  """k queries f32[k, *S] -> one, f32[*S], in whose bits they are, the first one lowest; k = 1 as it is.
+  """k queries f32[k, *S] -> one, f32[*S], in whose bits they are, the last one highest; k = 1 as it is.
 
   Finite queries make normal finite numbers, so that nothing that flushes subnormal ones to zero, or takes what is not
   finite for missing, harms them on the way.
@@ -156,7 +156,7 @@ def unpack(parities, k: int):
 
 def _shifts(k: int, form: Format, dims: int):
   """Where in a word each query's numbers begin: u32[k, 1, ...], for queries of `dims` axes."""
-  return jnp.arange(0, k * form.bits, form.bits, dtype=jnp.uint32).reshape(k, *[1] * dims)
+  return jnp.arange(32 - k * form.bits, 32, form.bits, dtype=jnp.uint32).reshape(k, *[1] * dims)
 
 
 def _checked(name: str, x):
