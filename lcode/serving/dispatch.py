@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lcode.serving.events import BASE, PARITY, Cancel, Send, Unit
+from lcode.serving.groups import Group
 from lcode.serving.options import PolicyOptions
 from lcode.serving.pools import LOST, QUEUED, SENT, Call, Line, Pool, Worker
 from lcode.serving.timers import Timer
@@ -16,13 +17,13 @@ class Dispatcher:
 
   Args:
     options: of the policy.
-    avoided: of a unit: the workers that should not get it, if there are others, or None.
-    sent: of units: they are sent now.
+    groups: of the units.
     lost: of a unit: its call came to nothing.
   """
 
-  def __init__(self, options: PolicyOptions, avoided: Callable, sent: Callable | None, lost: Callable):
-    self.options, self.avoided, self.sent, self.lost = options, avoided, sent, lost
+  def __init__(self, options: PolicyOptions, groups: dict[int, Group], lost: Callable[[Unit], None]):
+    self.options, self.groups, self.lost = options, groups, lost
+    self.copies = bool(options.r) and not options.encoded
     rng = random.Random(options.seed)
     self.pools = {BASE: Pool(options, rng), PARITY: Pool(options, rng)}
     self.workers: dict[int, Worker] = {}
@@ -41,7 +42,7 @@ class Dispatcher:
     if pool.queued >= self.options.max_queued:
       unit.state = LOST
       return False
-    line = pool.line_for(None if pool.single else self.avoided(unit))
+    line = pool.line_for(None if pool.single else self._avoided(unit))
     if line.owner is not None:
       unit.worker = line.owner.id
     unit.since = -math.inf if first else self.now
@@ -103,7 +104,7 @@ class Dispatcher:
     while first.line is not line:
       line.queue.popleft()
       first = line.queue[0]
-    worker = pool.pick(line, self.avoided(first))
+    worker = pool.pick(line, self._avoided(first))
     if worker is None:
       return False
     if options.batch_wait and line.waiting < options.batch_size and first.since + options.batch_wait > self.now:
@@ -117,12 +118,21 @@ class Dispatcher:
       unit.tries += 1
     self.actions.append(Send(id, worker.id, units))
     self.due = min(self.due, self.timeouts.add(self.now, call))
-    if self.sent is not None:
-      self.sent(units)
+    if options.tied:
+      for unit in units:
+        for other in self.groups[unit.group].units:
+          if other.state == QUEUED:
+            self.drop(other)
     return True
 
+  def _avoided(self, unit: Unit) -> set[int] | None:
+    """Workers that have, or had, this unit or a copy of it: others get it, if there are any."""
+    if self.copies:
+      return {other.worker for other in self.groups[unit.group].units if other.worker >= 0}
+    return {unit.worker} if unit.tries else None
+
   def _put_back(self, unit: Unit, pool: Pool) -> None:
-    line = pool.line_for(self.avoided(unit))
+    line = pool.line_for(self._avoided(unit))
     unit.worker = line.owner.id if line.owner else -1
     line.add(unit)
     self._touch(line)

@@ -10,12 +10,13 @@ from typing import Any
 from lcode.errors import InputError, instance, one_of
 from lcode.serving.dispatch import Dispatcher
 from lcode.serving.events import (BASE, EXACT, FAILED, LATE, PARITY, RECONSTRUCTED, Answer, Arrived, Decode, Decoded,
-                                  Died, Encode, Encoded, Event, Failed, Forget, Joined, Refuse, Replied, Tick, Unit, Wake)
+                                  Died, Encode, Encoded, Event, Failed, Forget, Joined, Refuse, Replied, Tick, Unit,
+                                  Wake)
 from lcode.serving.groups import (ASKED, CLOSED, COMING, LAUNCHED, NO_DECODER, NONE, NOT_ASKED, OPEN, OVER, Group,
                                   enough, hopeless)
 from lcode.serving.options import PolicyOptions
 from lcode.serving.pools import ARRIVED, LOST, NEW, QUEUED, SENT, Call
-from lcode.serving.timers import RunningQuantile, Timer
+from lcode.serving.timers import RunningQuantile, Timer, run_all
 
 
 class Policy:
@@ -34,10 +35,9 @@ class Policy:
   def __init__(self, options: PolicyOptions):
     self.options = instance('options', options, PolicyOptions)
     self.copies = bool(options.r) and not options.encoded
-    self.out = Dispatcher(options, self._avoided if self.copies or options.retries else _nothing,
-                          self._untie if options.tied else None, self._lost)
-    self.base, self.spare = self.out.pools[BASE], self.out.pools[options.spare_pool]
     self.groups: dict[int, Group] = {}
+    self.out = Dispatcher(options, self.groups, self._lost)
+    self.base, self.spare = self.out.pools[BASE], self.out.pools[options.spare_pool]
     self.filling: Group | None = None
     self.last_query, self.last_group, self.asked = -1, -1, math.inf
     self.out.due = math.inf
@@ -52,10 +52,10 @@ class Policy:
     self.closings = Timer(options.group_wait, lambda group: group.stage != OPEN, self._close)
     self.spares = Timer(options.spare_after, lambda group: not group.unanswered or group.stage != CLOSED, self._launch)
     self.holds = Timer(options.hold, lambda group: not group.unanswered, self._release_held)
-    for timer, q, first in [(self.spares, options.spare_quantile, math.inf), (self.holds, options.hold_quantile, 0.0)]:
+    for timer, q in [(self.spares, options.spare_quantile), (self.holds, options.hold_quantile)]:
       if q is not None:
-        timer.delay = first
-        self.quantiles.append((timer, RunningQuantile(q, first)))
+        timer.delay = math.inf
+        self.quantiles.append((timer, RunningQuantile(q)))
     self.late_spares = options.spare_after > 0 or options.spare_quantile is not None
     self.holding = options.hold > 0 or options.hold_quantile is not None
     self.timers = [*self.out.timers, self.deadlines, self.closings, self.spares, self.holds]
@@ -71,10 +71,12 @@ class Policy:
     out.now = t = max(out.now, t)
     if t >= self.asked:
       self.asked = math.inf
-    if t >= out.due:
-      self._run_timers()
+    if t >= out.due and event.__class__ is Arrived:  # what has waited too long leaves its place to the query
+      out.due = run_all(self.timers, t)
       out.pump()
     handler(event)
+    if t >= out.due:  # not before a reply is taken that comes just in time
+      out.due = run_all(self.timers, t)
     out.pump()
     if out.due < self.asked:
       self.asked = out.due
@@ -85,13 +87,6 @@ class Policy:
   def waiting(self) -> int:
     """Units in the queues of both pools."""
     return self.out.pools[BASE].queued + self.out.pools[PARITY].queued
-
-  def _run_timers(self):
-    self.out.due = math.inf
-    for timer in self.timers:
-      self.out.due = min(self.out.due, timer.run(self.out.now))
-    # A timer that ran later may have added to one that ran before.
-    self.out.due = min(self.out.due, *(timer.run(-math.inf) for timer in self.timers))
 
   def _arrive(self, event):
     query, options, out = event.query, self.options, self.out
@@ -167,6 +162,8 @@ class Policy:
   def _reply(self, event):
     call = self.out.take(event.call)
     for position, unit in enumerate(call.units if call else ()):
+      if self.quantiles:
+        self._learn(unit, self.out.now - unit.since)
       group = self.groups.get(unit.group)
       if group is None or unit.state == ARRIVED:
         continue
@@ -196,7 +193,18 @@ class Policy:
   def _fail(self, event):
     call = self.out.take(event.call)
     if call is not None:
+      for unit in call.units:
+        if self.quantiles and unit.group not in self.groups:  # cancelled: it would have taken longer
+          self._learn(unit, math.inf)
       self.out.lose(call)
+
+  def _learn(self, unit, latency):
+    """A query's own unit took so long."""
+    if unit.index < self.options.k and unit.tries == 1:
+      for timer, quantile in self.quantiles:
+        if quantile.add(latency):
+          timer.delay = quantile.value * (1 + 1e-9)  # what takes just as long comes first
+          self.out.due = min(self.out.due, timer.run(-math.inf))
 
   def _join(self, event):
     self.out.join(event.worker, one_of('pool', event.pool, self.out.pools))
@@ -254,15 +262,14 @@ class Policy:
     group.answered[index] = True
     group.unanswered -= 1
     out.actions.append(Answer(group.queries[index], how, group.id, unit))
-    for timer, quantile in self.quantiles:
-      if quantile.add(out.now - group.times[index]):
-        timer.delay = quantile.value
-        out.due = min(out.due, timer.run(-math.inf))
     if not group.unanswered and group.stage != OPEN:
       self._finish(group)
 
   def _expire(self, entry):
     group, index = entry
+    if group.held >= 0:
+      self._answer(group, index, RECONSTRUCTED, group.held)
+      return
     self._answer(group, index, LATE, -1)
     if self.options.passthrough and group.units[index].state == QUEUED:  # its answer would come too late
       self.out.drop(group.units[index])
@@ -276,23 +283,7 @@ class Policy:
     del self.groups[group.id]
     self.out.actions.append(Forget(group.id))
 
-  def _avoided(self, unit: Unit) -> set[int] | None:
-    """Workers that have, or had, this unit or a copy of it."""
-    if self.copies:
-      return {other.worker for other in self.groups[unit.group].units if other.worker >= 0}
-    return {unit.worker} if unit.tries else None
-
-  def _untie(self, units):
-    for unit in units:
-      for other in self.groups[unit.group].units:
-        if other.state == QUEUED:
-          self.out.drop(other)
-
 
 def _is_answered(entry) -> bool:
   group, index = entry
   return group.answered[index]
-
-
-def _nothing(unit: Unit) -> None:
-  return None

@@ -44,13 +44,20 @@ class Timer:
     return math.inf
 
 
+def run_all(timers: list[Timer], t: float) -> float:
+  """Fires what is due by t in all of them; returns when the next falls due."""
+  for timer in timers:
+    timer.run(t)
+  return min(timer.run(-math.inf) for timer in timers)  # one that ran later may have added to one that ran before
+
+
 class RunningQuantile:
-  """The q-quantile of the last 1,000 values, taken anew every 100."""
+  """The q-quantile of the last 1,000 values, taken anew every 100; inf before. A value may be inf: longer than that."""
 
   __slots__ = 'q', 'value', 'recent', 'new'
 
-  def __init__(self, q: float, first: float):
-    self.q, self.value, self.new = q, first, 0
+  def __init__(self, q: float):
+    self.q, self.value, self.new = q, math.inf, 0
     self.recent: collections.deque[float] = collections.deque(maxlen=1000)
 
   def add(self, x: float) -> bool:
@@ -60,5 +67,9 @@ class RunningQuantile:
     if self.new < 100:
       return False
     self.new = 0
-    self.value = sorted(self.recent)[int(self.q * len(self.recent))]
+    ordered = sorted(self.recent)
+    index = int(self.q * len(ordered))
+    while ordered[index] == math.inf and index:
+      index -= 1
+    self.value = ordered[index]
     return True
