@@ -104,7 +104,7 @@ class Dispatcher:
     while first.line is not line:
       line.queue.popleft()
       first = line.queue[0]
-    worker = pool.pick(line, self._avoided(first))
+    worker = pool.pick(line, self._avoided(first) if self.copies or first.tries else None)
     if worker is None:
       return False
     if options.batch_wait and line.waiting < options.batch_size and first.since + options.batch_wait > self.now:
@@ -117,7 +117,8 @@ class Dispatcher:
       unit.call, unit.worker = id, worker.id
       unit.tries += 1
     self.actions.append(Send(id, worker.id, units))
-    self.due = min(self.due, self.timeouts.add(self.now, call))
+    if options.call_timeout < math.inf:
+      self.due = min(self.due, self.timeouts.add(self.now, call))
     if options.tied:
       for unit in units:
         for other in self.groups[unit.group].units:

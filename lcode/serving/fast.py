@@ -1,5 +1,6 @@
 """Simulations without an event loop, where the policy allows it: one query at a time is sent, or nobody waits."""
 
+import dataclasses
 import heapq
 import math
 
@@ -48,6 +49,8 @@ def without_queues(options: PolicyOptions, setup: Setup) -> Outcome:
   after, hold = _delay(options.spare_after, options.spare_quantile, draw), _delay(
       options.hold, options.hold_quantile, draw)
   latency, how, start = [], [], 0.0
+  if options.tied:  # the first is sent at once, and removes the others
+    options = dataclasses.replace(options, r=0, tied=False)
   left = -(-setup.queries // options.k)
   while left:
     groups = min(left, GROUPS_AT_ONCE)
@@ -146,6 +149,6 @@ def _outcome(options, setup, arrived, latency, service):
   met = np.arange(setup.queries) - np.searchsorted(starts, arrived, 'right')
   if met.max() >= options.max_queued or latency.max() >= options.deadline:
     return None
-  busy = service.sum() / setup.workers / (arrived + latency).max()
+  busy = float(service.sum() / setup.workers / (arrived + latency).max())
   return Outcome(latency, np.full(setup.queries, EXACT, np.int8), busy, 0.0 if setup.parity_workers else math.nan,
                  setup.uncounted)

@@ -107,7 +107,8 @@ class Policy:
     group.times.append(out.now)
     group.answered.append(False)
     group.unanswered += 1
-    out.due = min(out.due, self.deadlines.add(out.now, (group, position)))
+    if (due := self.deadlines.add(out.now, (group, position))) < out.due:
+      out.due = due
     if options.passthrough:
       unit = Unit(group.id, position, query)
       group.units.append(unit)
