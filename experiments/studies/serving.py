@@ -74,7 +74,7 @@ def _finite(values) -> dict[str, Any]:
 
 
 def points(queries: int) -> list[Point]:
-  """All of the sweep: those that tell most come first, and all lines of a seed before the next seed."""
+  """All of the sweep, what tells most first, and all lines of a seed before the next seed."""
   made = []
 
   def add(panel, x, line, label=None, k=2, r=1, workers=12, parity_workers=6, rate=270.0, **fields):
@@ -92,7 +92,7 @@ def points(queries: int) -> list[Point]:
     add('slow-share', share, line, slow_share=share, slow_factor=1.5)
   for scale, line in itertools.product((1, 10, 100), RIVALS):
     add('workers', 18 * scale, line, workers=12 * scale, parity_workers=6 * scale, rate=270.0 * scale)
-  return sorted(made, key=lambda point: point.seed)
+  return sorted(made, key=lambda point: (point.panel not in ('rate', 'code'), point.seed))
 
 
 def sweep(workdir: str, budget_s: float, queries: int) -> list[dict]:

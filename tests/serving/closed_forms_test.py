@@ -66,7 +66,7 @@ def test_a_random_queue_for_each_worker_is_as_many_services(of):
 
 
 def test_the_shorter_of_two_queues():
-  outcome = run(plain(queues='shortest'), 400, 0.7, queries=60_000, warmup=20_000)
+  outcome = run(plain(queues='shortest'), 400, 0.7, queries=45_000, warmup=15_000)
   expected = cf.shorter_of_two_mean(0.7, MU)
   check(latencies(outcome), expected, slack=expected / 400)  # the limit is off by the order of one over the servers
 
@@ -85,7 +85,7 @@ def test_fork_join():
   """A group of one query is coded into n units, one to each worker, and the first k that come suffice."""
   for n, k, exact in [(2, 2, True), (3, 2, False)]:
     options = plain(r=n - 1, need=k, encoded=True, passthrough=False, spare_pool=BASE, queues='round_robin')
-    outcome = run(options, n, 0.5 / n, stops_when_cancelled=True)
+    outcome = run(options, n, 0.5 / n, queries=20_000, stops_when_cancelled=True)
     if exact:
       check(latencies(outcome), cf.fork_join_two_mean(0.5 * MU, MU))
     else:
@@ -93,7 +93,7 @@ def test_fork_join():
       assert lower < latencies(outcome).mean() < upper < 1.25 * lower
 
 
-def at_once(options, of=simulate, queries=20_000, **fields):
+def at_once(options, of=simulate, queries=15_000, **fields):
   """As many workers as queries and spare units, which all come within a millionth of a service time."""
   copies = options.r if options.spare_pool == BASE else 0
   return of(options, Setup((1 + copies) * queries, queries * options.r, rate=1e12, queries=queries, warmup=0, **dict(
@@ -103,7 +103,7 @@ def at_once(options, of=simulate, queries=20_000, **fields):
 @pytest.mark.parametrize('of', [simulate, without_queues])
 @pytest.mark.parametrize('k, r', [(2, 1), (4, 1), (3, 2)])
 def test_a_coded_query_of_many_that_wait_for_nobody(of, k, r):
-  outcome = at_once(plain(k=k, r=r, encoded=True), of, queries=30_000)
+  outcome = at_once(plain(k=k, r=r, encoded=True), of, 18_000)
   if r == 1:
     check(outcome.latency_ms, cf.coded_mean(k, MU))
   for t in (10.0, 20.0):
