@@ -6,14 +6,15 @@
 The first takes some 3 s of one core and has a p99.9 of 32 ms, where --policy=equal has 52. Policies that send no parity
 units have the parity workers run F (`none` leaves them out). The second goes through loads, codes, slow workers and
 cluster sizes with three seeds, within the budget; it resumes when it is run again, and writes tables and pictures.
+--suite=checks puts the simulator beside closed forms, in a minute.
 """
 
 import jax
 from absl import flags
 
 from experiments import common
-from experiments.studies import serving
-from lcode.errors import InputError
+from experiments.studies import serving, serving_checks
+from lcode.errors import InputError, whole
 from lcode.runs import records
 from lcode.runs.progress import console, print_table
 from lcode.serving.options import POLICIES, QUEUES, make_options
@@ -34,7 +35,8 @@ def define_flags():
   flags.DEFINE_integer('queries', 200_000, 'in all; the first tenth is not counted')
   flags.DEFINE_string('workdir', 'runs/serving', 'where records, tables and pictures go')
   flags.DEFINE_integer('seed', 0, 'of all random numbers')
-  flags.DEFINE_enum('suite', None, ['sweep'], 'many simulations; of the flags, --queries alone counts')
+  flags.DEFINE_enum('suite', None, ['sweep', 'checks'], 'many simulations; of the flags, --queries alone '
+                    'counts')
   flags.DEFINE_float('budget_minutes', 15.0, 'a suite stops within so many minutes')
   with common.group('Service times, ms'):
     flags.DEFINE_string('service', 'parm', ', '.join(SERVICES) + ', or a .npy file of recorded ones')
@@ -102,14 +104,28 @@ def setup_from_flags():
                **{name: FLAGS[name].value for name in same})
 
 
+def run_sweep():
+  if not FLAGS.budget_minutes > 0:
+    raise InputError(f'--budget_minutes={FLAGS.budget_minutes:g} is not allowed: give minutes above 0.')
+  made = serving.sweep(FLAGS.workdir, 60 * FLAGS.budget_minutes, FLAGS.queries)
+  saved = serving.save(made, FLAGS.workdir)
+  return {'kind': 'sweep', 'done': len(made), 'points': len(serving.points(FLAGS.queries)),
+          'files': [str(path) for path in saved]}
+
+
+def run_checks():
+  path, rows = records.open_workdir(FLAGS.workdir), []
+  environment = records.environment(jax.devices()[:1])
+  for check in serving_checks.checks(whole('queries', FLAGS.queries, 1000)):
+    rows.append(serving_checks.measure(check))
+    records.append(path, rows[-1] | environment)
+  console.print(serving_checks.table(rows), highlight=False, soft_wrap=True)
+  return {'kind': 'simulation_checks', 'rows': rows}
+
+
 def main():
   if FLAGS.suite:
-    if not FLAGS.budget_minutes > 0:
-      raise InputError(f'--budget_minutes={FLAGS.budget_minutes:g} is not allowed: give minutes above 0.')
-    made = serving.sweep(FLAGS.workdir, 60 * FLAGS.budget_minutes, FLAGS.queries)
-    saved = serving.save(made, FLAGS.workdir)
-    return {'kind': 'sweep', 'done': len(made), 'points': len(serving.points(FLAGS.queries)),
-            'files': [str(path) for path in saved]}
+    return run_sweep() if FLAGS.suite == 'sweep' else run_checks()
   options, setup = options_from_flags(), setup_from_flags()
   path = records.open_workdir(FLAGS.workdir)
   record = serving.measure(FLAGS.policy, options, setup, FLAGS.queues != 'none')
