@@ -31,7 +31,7 @@ _NAMES = {
 }
 
 # Modules that are reached as attributes, without an import of their own.
-_MODULES = {name: name for name in ('coding', 'models', 'data', 'training', 'runs')} | {
+_MODULES = {name: name for name in ('coding', 'models', 'data', 'training', 'runs', 'serving')} | {
     'coders': 'coding.coders', 'checkpoint': 'training.checkpoint', 'losses': 'training.losses',
     'metrics': 'training.metrics', 'recipes': 'training.recipes',
 }

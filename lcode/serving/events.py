@@ -126,7 +126,7 @@ class Refuse(NamedTuple):
 
 
 class Forget(NamedTuple):
-  """Nothing about this group will be asked for any more."""
+  """This group is done: its queries, parities and replies need not be kept any longer."""
 
   group: int
 

@@ -65,3 +65,9 @@ def test_a_sweep_resumes_and_is_drawn(tmp_path, monkeypatch):
 def test_gaps_are_means_over_seeds_with_half_their_range():
   made = [{'panel': 'rate', 'line': 'a', 'x': 1.0, 'p50_ms': 10.0, 'p999_ms': value} for value in (20.0, 26.0)]
   assert serving.gaps(made, 'rate') == {'a': {1.0: (13.0, 3.0)}} and serving.gaps(made, 'code') == {}
+
+
+def test_parms_table_is_of_means_over_seeds():
+  made = [{'panel': 'rate', 'line': 'equal', 'x': 270.0, 'reconstructed': 5 * seed, 'counted': 50, 'utilisation': 0.31,
+           **{mark: 20.0 + seed for mark in serving.MARKS}} for seed in (0, 1)]
+  assert '| equal | 20.5 / 20.5 / 20.5 / 20.5 | 20.3 / 33.3 / 38.3 / 52.8 | 5.0 | 31 |' in serving.parm_table(made)
