@@ -148,7 +148,8 @@ def parm_table(made: list[dict]) -> str:
       share = sum(record['reconstructed'] for record in here) / sum(record['counted'] for record in here)
       rows.append([line, ' / '.join(f'{sum(record[mark] for record in here) / len(here):.1f}' for mark in MARKS),
                    PUBLISHED.get(line, ''), f'{100 * share:.1f}', f'{100 * here[0]["utilisation"]:.0f}'])
-  return markdown(['p50 / p99 / p99.5 / p99.9, ms', 'simulated', 'published', 'reconstructed, %', 'workers busy, %'], rows)
+  return markdown(['p50 / p99 / p99.5 / p99.9, ms', 'simulated', 'published', 'reconstructed, %', 'workers busy, %'],
+                  rows)
 
 
 XLABELS = {'rate': 'queries a second, 12 + 6 workers', 'code': 'k, at 12 workers and 12 r / k parity workers',

@@ -135,6 +135,7 @@ class Policy:
     else:
       self._launch(group)
     self._settle(group)
+    self._decode_if_enough(group)
 
   def _launch(self, group):
     group.stage = LAUNCHED
@@ -188,8 +189,7 @@ class Policy:
       elif group.held == NONE:
         group.held = index
         self._settle(group)
-    if options.encoded and group.unanswered and group.stage != OPEN:
-      self._decode_if_enough(group)
+    self._decode_if_enough(group)
 
   def _fail(self, event):
     call = self.out.take(event.call)
@@ -237,6 +237,8 @@ class Policy:
       self._answer(group, index, FAILED, -1)
 
   def _decode_if_enough(self, group):
+    if not (self.options.encoded and group.unanswered) or group.stage == OPEN:
+      return
     arrived = [unit.state == ARRIVED for unit in group.units]
     if group.decoding == NOT_ASKED and enough(group, arrived, self.options):
       group.decoding = ASKED

@@ -267,6 +267,16 @@ def test_a_bundles_parity_answers_alone_and_a_sum_does_not():
     assert kinds(policy.handle(ev.Replied(parity.call), 1.0)) == expected
 
 
+def test_a_code_that_fewer_than_k_units_decode_does_so_when_its_group_is_closed():
+  policy = start(make_options('coded', k=3, need=2))
+  sends = [kinds(policy.handle(ev.Arrived(query), query))[0] for query in (0, 1)]
+  for send in sends:
+    policy.handle(ev.Replied(send.call), 5.0)
+  actions = kinds(policy.handle(ev.Arrived(2), 6.0))
+  assert ev.Decode(0, (0, 1)) in actions and ev.Encode(0, (0, 1, 2)) in actions
+  assert ev.Answer(2, RECONSTRUCTED, 0, -1) in policy.handle(ev.Decoded(0), 6.1)
+
+
 @pytest.mark.parametrize('retries, expected', [(0, FAILED), (1, EXACT)])
 def test_a_dead_workers_unit_is_sent_again_or_its_query_fails_at_once(retries, expected):
   policy = start(make_options('none', retries=retries, call_timeout=50.0))
