@@ -217,17 +217,23 @@ def apply_all(model: ParityModel, params, state, base_variables, parities, train
   batches = [parities.reshape(g * m, *shape)] if model.shared else [parities[:, j] for j in range(m)]
   answers, new_state = [], {}
   for j, x in enumerate(batches):
-    variables = dict(state.get(str(j), {}))
-    if str(j) in params:
-      variables['params'] = params[str(j)]
-    own_key = None if key is None else jax.random.fold_in(key, j)
-    applied = model.apply(variables, base_variables, x, train, axis_name, own_key)
-    if not isinstance(applied, tuple) or len(applied) != 2:
-      raise InputError(f'the apply of a parity model returned a {type(applied).__name__}: return the answers and the '
-                       'new other collections, {} for none.')
-    answer, others = applied
-    answers.append(checked_answers(answer, x.shape[0], 'what answers the parities'))
+    answer, others = apply_one(model, params, state, base_variables, x, j, train, axis_name, key)
+    answers.append(answer)
     if others:
       new_state[str(j)] = others
   answers = answers[0].reshape(g, m, *answers[0].shape[1:]) if model.shared else jnp.stack(answers, 1)
   return answers, new_state
+
+
+def apply_one(model: ParityModel, params, state, base_variables, x, j: int, train=False, axis_name=None, key=None):
+  """Parities of number j alone, [b, *S] -> floats [b, *O] ([b, k, *O] of bundles), others; see `apply_all`."""
+  j = 0 if model.shared else j
+  variables = dict(state.get(str(j), {}))
+  if str(j) in params:
+    variables['params'] = params[str(j)]
+  own_key = None if key is None else jax.random.fold_in(key, j)
+  applied = model.apply(variables, base_variables, x, train, axis_name, own_key)
+  if not isinstance(applied, tuple) or len(applied) != 2:
+    raise InputError(f'the apply of a parity model returned a {type(applied).__name__}: return the answers and the '
+                     'new other collections, {} for none.')
+  return checked_answers(applied[0], x.shape[0], 'what answers the parities'), applied[1]

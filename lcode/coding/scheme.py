@@ -16,7 +16,7 @@ from lcode.coding import coders
 from lcode.coding.base import Flat
 from lcode.coding.checks import check_units, checked_outputs, checked_queries, kind, shown, wide
 from lcode.coding.code import check_code, Code
-from lcode.coding.parity_model import apply_all, base_itself, init_all, ParityModel
+from lcode.coding.parity_model import apply_all, apply_one, base_itself, init_all, ParityModel
 from lcode.coding.parts import check_parity_model, check_together
 from lcode.coding.units import erase
 from lcode.errors import InputError, one_of, whole
@@ -47,6 +47,8 @@ class Scheme(NamedTuple):
     candidates: part -> parameters to choose from on validation groups, for parts that are not trained by gradients.
     at_frontend: True if what answers the parities runs at the frontend, so that it is never missing.
     bundled: True if every parity is answered by k answers.
+    reply: (params, model_state, base_variables, x [b, *S], j) -> [b, *O], of bundles [b, k, *O]: `infer` on coded
+      queries of number j alone, as a worker does it; None where `infer` takes a group as a whole.
   """
 
   code: Code
@@ -60,6 +62,7 @@ class Scheme(NamedTuple):
   candidates: dict[str, list]
   at_frontend: bool
   bundled: bool = False
+  reply: Callable | None = None
 
 
 def make_scheme(code: Code, base_apply: Callable, encoder: Any = 'mlp', decoder: Any = 'mlp',
@@ -110,6 +113,9 @@ def make_scheme(code: Code, base_apply: Callable, encoder: Any = 'mlp', decoder:
                                key)
     return answers.reshape(*answers.shape[:2], math.prod(answers.shape[2:])) if flat else answers, state
 
+  def reply(params, model_state, base_variables, x, j):
+    return apply_one(model, params['parity_model'], model_state, base_variables, x, whole('j', j, 0))[0]
+
   def decode(params, outputs, available, check_finite=True):
     outputs, available = checked_outputs(jnp.asarray(outputs), jnp.asarray(available), code)
     if check_finite:
@@ -128,7 +134,7 @@ def make_scheme(code: Code, base_apply: Callable, encoder: Any = 'mlp', decoder:
   modules = {'encoder': encoder, 'decoder': decoder}
   candidates = {part: module.candidates() for part, module in modules.items() if hasattr(module, 'candidates')}
   return Scheme(code, init, encode, infer, decode, Flat(base_apply), systematic, passthrough, candidates,
-                model.at_frontend, model.bundled)
+                model.at_frontend, model.bundled, reply)
 
 
 def _run(module, method: Callable, *args):

@@ -96,12 +96,19 @@ def _functions(trained: Trained) -> dict:
     return scheme.infer(params('parity_model', arrays), whole['state'](state), whole['base'](variables), x,
                         flat=False)[0]
 
+  def reply(arrays, state, variables, x, j):
+    state, variables = whole['state'](state), whole['base'](variables)
+    branches = [functools.partial(scheme.reply, params('parity_model', arrays), state, variables, j=i)
+                for i in range(sent)]
+    return jax.lax.switch(j, branches, x)
+
   def decode(arrays, units, available):
     return decode_groups(scheme, params('decoder', arrays), units, available)
 
   x = jax.ShapeDtypeStruct((count, *base.query_shape), jnp.float32)
   queries = jax.ShapeDtypeStruct((groups, code.k, *base.query_shape), jnp.float32)
   of = {part: [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in members] for part, members in _arrays(trained).items()}
+  sent = code.r if scheme.systematic else code.n
   parities = jax.eval_shape(encode, of['encoder'], _with(queries, 0, 1))
   replies = jax.eval_shape(parity, of['parity_model'], of['state'], of['base'], parities)
   units = replies
@@ -111,6 +118,8 @@ def _functions(trained: Trained) -> dict:
     units = jax.eval_shape(functools.partial(stack_units, axis=1), own, replies)
   return {'preprocess': (base.preprocess, [x]), 'encode': (encode, [queries]), 'base': (answer, [x]),
           'parity': (parity, [_with(parities, 0, groups)]),
+          'reply': (reply, [jax.ShapeDtypeStruct((count, *parities.shape[2:]), parities.dtype),
+                            jax.ShapeDtypeStruct((), jnp.int32)]),
           'decode': (decode, [_with(units, 0, groups), jax.ShapeDtypeStruct((groups, code.n), bool)])}
 
 

@@ -24,8 +24,10 @@ from lcode.errors import directory as checked_directory
 from lcode.errors import InputError
 
 FORMAT = 1
-FUNCTIONS = {'preprocess': (), 'encode': ('encoder',), 'base': ('base',), 'parity': ('parity_model', 'state', 'base'),
-             'decode': ('decoder',)}  # and whose parameters each takes before its arrays
+OF_PARITY = 'parity_model', 'state', 'base'
+# Whose parameters each takes before its arrays.
+FUNCTIONS = {'preprocess': (), 'encode': ('encoder',), 'base': ('base',), 'parity': OF_PARITY, 'reply': OF_PARITY,
+             'decode': ('decoder',)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +62,14 @@ class Exported:
   def parity(self, parities):
     """What answers the parities: f32[g, r, ...] -> f32[g, r, C], of bundles f32[g, r, k, C]."""
     return self._called('parity', parities)
+
+  def reply(self, parities, j: int):
+    """What answers parities of number j alone, as a worker does: f32[b, ...] -> f32[b, C] or f32[b, k, C]."""
+    self._check('reply', parities)
+    sent = self.manifest['functions']['parity']['takes'][0]['shape'][1]
+    if not 0 <= j < sent:
+      raise InputError(f'j={j!r} is not allowed: a group has {sent} of them, from 0.')
+    return self.calls['reply'](parities, np.int32(j))
 
   def decode(self, units, available):
     """(units f32[g, n, ...] as `stack` makes them, available bool[n] or bool[g, n]) -> f32[g, k, C].

@@ -55,6 +55,8 @@ def test_answers_are_those_of_the_code(preset, tmp_path):
   np.testing.assert_allclose(exported.base(flat), answers, 1e-5, 1e-5)
   np.testing.assert_allclose(exported.encode(queries), parities, 1e-5, 1e-5)
   np.testing.assert_allclose(exported.parity(parities), replies, 1e-4, 1e-4)
+  last = parities.shape[1] - 1
+  np.testing.assert_allclose(exported.reply(parities[:, last], last), replies[:, last], 1e-4, 1e-4)
   if code.scheme.systematic:
     replies = exported.stack(answers.reshape(groups, units.k, C), replies)
   available = np.arange(units.n) != 0
@@ -98,7 +100,7 @@ print([m for m in ('flax', 'optax', 'orbax', 'lcode.training', 'lcode.runs', 'lc
   np.testing.assert_allclose(np.load(tmp_path / 'answers.npy'), expected, 1e-4, 1e-4)
 
 
-@pytest.mark.parametrize('name', ['arrays.npz', 'encode.jax', 'base.jax', 'parity.jax', 'decode.jax', 'preprocess.jax'])
+@pytest.mark.parametrize('name', ['arrays.npz', 'encode.jax', 'base.jax', 'reply.jax', 'decode.jax', 'preprocess.jax'])
 def test_a_changed_file_is_refused_by_name(written, tmp_path, name):
   copy = shutil.copytree(written[0], tmp_path / 'copy')
   content = bytearray((copy / name).read_bytes())
