@@ -1,6 +1,8 @@
 """Directories of recordings: prepared as TFDS's own builder does and otherwise, read; the real ones where they are."""
 
+import importlib.util
 import io
+import json
 import re
 import sys
 import tarfile
@@ -27,14 +29,15 @@ def recordings():
 
 
 def archive() -> bytes:
-  """As upstream, with a file that is no recording."""
+  """As upstream, where a few recordings have two channels, with a file that is none."""
   file = io.BytesIO()
   with tarfile.open(fileobj=file, mode='w:gz') as tar:
     for name, audio in recordings().items():
       content = io.BytesIO()
       with wave.open(content, 'wb') as wav:
-        wav.setparams((1, 2, 8000, 0, 'NONE', None))
-        wav.writeframes(audio.astype('<i2').tobytes())
+        channels = [audio, audio[::-1]] if name.endswith('_kim_49') else [audio]
+        wav.setparams((len(channels), 2, 8000, 0, 'NONE', None))
+        wav.writeframes(np.stack(channels, axis=1).astype('<i2').tobytes())
       info = tarfile.TarInfo(f'free-spoken-digit-dataset-1.0.9/recordings/{name}.wav')
       info.size = content.tell()
       content.seek(0)
@@ -112,6 +115,21 @@ def test_a_recording_in_doubt_is_refused(tmp_path, monkeypatch, names, words):
   monkeypatch.setattr(Spoken, '_split_generators', lambda self, _: {'train': self._generate_examples(names)})
   with pytest.raises(InputError, match=re.escape(words)):
     directories.read_recordings(store(tmp_path))
+
+
+@pytest.mark.skipif(importlib.util.find_spec('tensorflow') is not None, reason='TensorFlow reads it')
+def test_what_only_tensorflow_reads_is_not_called_damaged(tmp_path):
+  """TFDS's own preparation has a feature of audio that needs it."""
+  directory = store(tmp_path)
+  features = json.loads((directory / 'features.json').read_text())
+  features['featuresDict']['features']['audio'] = {
+      'pythonClassName': 'tensorflow_datasets.core.features.audio_feature.Audio',
+      'audio': {'shape': {'dimensions': ['-1']}, 'dtype': 'int64', 'encoding': 'none', 'fileFormat': 'wav',
+                'sampleRate': '8000'}}
+  (directory / 'features.json').write_text(json.dumps(features))
+  with pytest.raises(InputError, match='tensorflow.*install it, or name another data_dir') as raised:
+    directories.read_recordings(directory)
+  assert 'remove' not in str(raised.value)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason='no spoken digits in $TFDS_DATA_DIR')
