@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from lcode.coding.base import checked_answers
 from lcode.coding.checks import shown
-from lcode.coding.coders import mosaic
+from lcode.coding.coders import mosaic, narrow
 from lcode.errors import InputError, whole
 
 
@@ -143,6 +143,21 @@ def tile_students(module: nn.Module, k: int, start: Callable | None = None) -> P
   """
   take_apart = functools.partial(mosaic.take_apart, k=whole('k', k))
   return _each(from_module(module, start=start), type(module).__name__, take_apart, 'mosaics')
+
+
+def narrow_students(module: nn.Module, k: int, start: Callable | None = None) -> ParityModel:
+  """One small network that answers each of the k queries in the bits of one, rounded; see `coders.narrow`.
+
+  Args:
+    module: x [b, *S] -> floats [b, *O], of 1/k of F's work; each of the r parities gets its own variables.
+    k: data units of the code, 8 at most.
+    start: see `from_module`.
+
+  Raises:
+    InputError: as `from_module`, or if k is no whole number of 1 to 8.
+  """
+  narrow.places(whole('k', k))
+  return _each(from_module(module, start=start), type(module).__name__, functools.partial(narrow.unpack, k=k), 'packs')
 
 
 def _each(one: ParityModel, name: str, take_apart: Callable, parities: str) -> ParityModel:

@@ -58,7 +58,7 @@ def group_times(scheme: Scheme, params, model_state, base_variables, query_shape
 def _calls(scheme, params, model_state, base_variables, shape, groups: int) -> dict[str, Callable]:
   """The four calls, compiled and warm."""
   code, codec = scheme.code, make_codec(scheme, params, model_state)
-  x = jnp.ones((groups, code.k, *shape))
+  x = jnp.ones((groups, code.k, *shape), jnp.float32)
   queries, coded, base_apply = x.reshape(-1, *shape), codec.encode(x), jax.jit(scheme.base_apply)
   base_variables = jax.device_put(base_variables)
   units = codec.infer(base_variables, coded)

@@ -9,7 +9,7 @@ from lcode import models
 from lcode.coding import coders
 from lcode.coding.code import Code
 from lcode.coding.coders.mosaic import tile_shape
-from lcode.coding.parity_model import default_answer, from_module, students, tile_students
+from lcode.coding.parity_model import default_answer, from_module, narrow_students, students, tile_students
 from lcode.coding.scheme import Scheme, make_scheme
 from lcode.errors import InputError, one_of, register
 from lcode.models.backup import make_backup
@@ -47,6 +47,12 @@ def _tile_students(module, query_shape, num_outputs, config):
   return tile_students(small, config.k, functools.partial(start_from, module, small))
 
 
+def _narrow_students(module, query_shape, num_outputs, config):
+  del num_outputs
+  small = make_student(module, query_shape, config.k)
+  return narrow_students(small, config.k, functools.partial(start_from, module, small))
+
+
 PARITY_MODELS = {
     'base': Answerer('F itself, frozen, as in "Learning a Code"', lambda *_: None),
     'from_base': Answerer('of F\'s architecture, trained, starting from F: a parity model (ParM)',
@@ -57,6 +63,8 @@ PARITY_MODELS = {
     'students': Answerer('a network of 1/k of F\'s work, answering every query of a bundle', _students),
     'tile_students': Answerer('a network of F\'s kind, of 1/k of its work, answering every tile of a mosaic',
                               _tile_students),
+    'narrow_students': Answerer('students as of a bundle, answering the k rounded queries in the bits of one',
+                                _narrow_students),
     'default': Answerer('the same answer for every query, at the frontend; goes with replication',
                         lambda *_: default_answer()),
 }

@@ -50,6 +50,7 @@ PRESETS = {
     'replication': Preset('replication', 'replication', per_query=True, source='r copies of every query'),
     'bundle': Preset('bundle', 'bundle', 'students', recipe='distil', source='k students of F at one worker'),
     'mosaic': Preset('mosaic', 'bundle', 'tile_students', recipe='distil', source='k small queries as one'),
+    'narrow': Preset('narrow', 'bundle', 'narrow_students', recipe='distil', source='k queries of fewer bits as one'),
     'backup': Preset('replication', 'replication', 'backup', recipe='distil', per_query=True,
                      source='a small network distilled from F'),
     'default': Preset('replication', 'replication', 'default', recipe='distil', per_query=True,

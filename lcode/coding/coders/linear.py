@@ -118,7 +118,7 @@ class SubtractionDecoder(nn.Module):
   """
 
   code: Code
-  refuses = ('copies', 'bundles', 'mosaics')  # no answer to these is a sum of answers
+  refuses = ('copies', 'bundles', 'mosaics', 'packs')  # no answer to these is a sum of answers
   systematic = True
 
   def __post_init__(self):
