@@ -122,11 +122,11 @@ def test_the_library_alone_reads_a_tfds_directory(python, tmp_path):
 PREPARE_AND_READ = '''
 import pathlib
 import numpy as np
-from lcode.data import tfds
+from lcode.data import tfds, upstream
 
 images = np.arange(3 * 28 * 28, dtype=np.uint8).reshape(3, 28, 28)
 tfds.fetch = lambda *_: {}
-tfds._idx_examples = lambda files, split: (images[..., None], np.array([2, 0, 1], np.uint8))
+upstream.idx_examples = lambda files, split: (images[..., None], np.array([2, 0, 1], np.uint8))
 tfds.prepare('mnist', pathlib.Path('data'))
 arrays = tfds.read(tfds.locate('mnist', 'data'))
 for split in 'train', 'test':

@@ -155,8 +155,19 @@ def mean_over_seeds(rows: Sequence[dict]) -> list[dict]:
                   'passthrough': members[0]['passthrough'], 'at_frontend': _at_frontend(members[0]),
                   'code': [members[0]['config'][name] for name in 'kr'], 'epochs': epochs, 'max_steps': max_steps,
                   'by_missing': [float(np.mean([row['missing'][m]['degraded_accuracy'] for row in members]))
-                                 for m in range(len(members[0]['missing']))]})
+                                 for m in range(len(members[0]['missing']))], 'intervals': _intervals(members)})
   return means
+
+
+def _intervals(members) -> list[list[float]] | None:
+  """Of the degraded accuracy, (low, high) for each number of missing units; not all records have them.
+
+  Ends are means over the seeds: all are judged on the same test split, so that more seeds make no interval narrower.
+  """
+  name = 'degraded_accuracy_interval'
+  if not all(name in missing for row in members for missing in row['missing']):
+    return None
+  return np.mean([[missing[name] for missing in row['missing']] for row in members], axis=0).tolist()
 
 
 def overall(row: dict, unavailable: float) -> float:
