@@ -18,7 +18,7 @@ from lcode.coding.coders.linear import parity_weights, solve_sums
 
 # Channels of the two layers of windows, features a query, hidden features of what paints; fewer where that would be
 # more than the paper's encoder multiplies.
-WIDTHS = 8, 16, 128, 512
+WIDTHS = 8, 32, 128, 512
 LEAST = 4, 4, 8, 8  # fewer are all zero too often
 WINDOW, STRIDE = 4, 2
 SCALE = 1 / 8  # of answers as inputs: logits are several units wide
@@ -120,7 +120,7 @@ class FeaturesDecoder(nn.Module):
   code: Code
   systematic = True
   features: int = 64
-  hidden: int = 64
+  hidden: int = 128
 
   @nn.compact
   def __call__(self, outputs, available):
