@@ -60,7 +60,8 @@ RECIPES = {
     'onecycle_conv': Recipe(lambda steps: _one_cycle(steps, 2e-3), lambda k: 64 if k < 5 else 32,
                             {'digits': 60, '': 10}, 600),
     # Features and what paints learn fastest by small steps: as many queries a step, however many make a group.
-    'features': Recipe(lambda steps: _one_cycle(steps, 3e-3), lambda k: max(128 // k, 8), {'digits': 150, '': 20}, 3000),
+    'features': Recipe(lambda steps: _one_cycle(steps, 3e-3), lambda k: max(128 // k, 8), {'digits': 150, '': 20},
+                       3000),
     # Parity models, which start from F.
     'parity': Recipe(lambda steps: _one_cycle(steps, 1e-3), lambda k: 64, {'digits': 300, '': 30}, 3000),
     # Backups and default answers, groups of one, and bundles: as many queries a step, however many make a group.

@@ -20,6 +20,7 @@ from lcode.coding.coders.linear import parity_weights, solve_sums
 # more than the paper's encoder multiplies.
 WIDTHS = 8, 32, 128, 512
 LEAST = 4, 4, 8, 8  # fewer are all zero too often
+SHARE = 0.95  # of that work: biases and activations count, too
 WINDOW, STRIDE = 4, 2
 SCALE = 1 / 8  # of answers as inputs: logits are several units wide
 paint_init = nn.initializers.normal(0.01)  # F is to see little but the sum of the queries at first
@@ -44,7 +45,7 @@ def widths(sides: tuple[int, ...], code: Code) -> tuple[int, ...]:
     code: the (k, r) code.
   """
   pixels = math.prod(sides)
-  budget = code.k * pixels * (code.k + code.r) * pixels
+  budget = SHARE * code.k * pixels * (code.k + code.r) * pixels
   chosen = WIDTHS
   while multiply_adds(sides, code, chosen) > budget and chosen != LEAST:
     chosen = tuple(max(width // 2, least) for width, least in zip(chosen, LEAST))
