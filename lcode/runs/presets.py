@@ -39,6 +39,7 @@ LEARNED, PARM = 'Learning a Code (arXiv:1806.01259)', 'ParM (arXiv:1905.00863)'
 PRESETS = {
     'learned-mlp': Preset('mlp', source=LEARNED),
     'learned-conv': Preset('conv', recipe='onecycle_conv', source=LEARNED),
+    'learned-features': Preset('features', 'features', recipe='features', source='shared features, F frozen'),
     'parm-addition': Preset('addition', 'subtraction', 'from_base', 'mse_base', 'parity', source=PARM),
     'parm-concatenation': Preset('concatenation', 'subtraction', 'from_base', 'mse_base', 'parity', source=PARM),
     'concatenation-mlp': Preset('concatenation', 'mlp', 'from_base', recipe='parity',

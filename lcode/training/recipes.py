@@ -59,6 +59,9 @@ RECIPES = {
     # The convolutional encoder needs fewer epochs, and costs twenty times as much.
     'onecycle_conv': Recipe(lambda steps: _one_cycle(steps, 2e-3), lambda k: 64 if k < 5 else 32,
                             {'digits': 60, 'spoken_digit': 32, '': 10}, 600),
+    # Features and what paints learn fastest by small steps: as many queries a step, however many make a group.
+    'features': Recipe(lambda steps: _one_cycle(steps, 3e-3), lambda k: max(128 // k, 8),
+                       {'digits': 150, 'spoken_digit': 160, '': 20}, 3000),
     # Parity models, which start from F.
     'parity': Recipe(lambda steps: _one_cycle(steps, 1e-3), lambda k: 64,
                      {'digits': 300, 'spoken_digit': 160, '': 30}, 3000),

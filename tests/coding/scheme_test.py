@@ -23,7 +23,7 @@ PARTS_TOGETHER = [
     ('berrut', 'berrut', 'base'), ('berrut', 'mlp', 'own'), ('approxifer', 'approxifer', 'base'),
     ('approxifer', 'mlp', 'base'), ('spline', 'spline', 'base'), ('replication', 'replication', 'base'),
     ('replication', 'replication', 'default'), ('bundle', 'bundle', 'students'),
-    ('mosaic', 'bundle', 'tile_students'), ('narrow', 'bundle', 'narrow_students'),
+    ('mosaic', 'bundle', 'tile_students'), ('narrow', 'bundle', 'narrow_students'), ('features', 'features', 'base'),
 ]
 CODES = [(1, 1), (2, 1), (3, 2), (5, 3)]
 SHAPE, NUM_OUTPUTS = (6, 6, 2), 4

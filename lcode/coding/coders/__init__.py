@@ -31,6 +31,7 @@ from lcode.coding.code import Code
 from lcode.coding.coders.berrut import ApproxIFERDecoder, ApproxIFEREncoder, BerrutDecoder, BerrutEncoder
 from lcode.coding.coders.bundle import BundleDecoder, BundleEncoder
 from lcode.coding.coders.conv import ConvEncoder
+from lcode.coding.coders.features import FeaturesDecoder, FeaturesEncoder
 from lcode.coding.coders.linear import (AdditionEncoder, ConcatenationEncoder, ReplicationDecoder, ReplicationEncoder,
                                         SubtractionDecoder)
 from lcode.coding.coders.mlp import MLPDecoder, MLPEncoder
@@ -44,10 +45,12 @@ ENCODERS = {
     'berrut': BerrutEncoder, 'approxifer': ApproxIFEREncoder, 'spline': SplineEncoder,
     'replication': ReplicationEncoder, 'bundle': BundleEncoder, 'mosaic': MosaicEncoder,
     'narrow': NarrowEncoder,
+    'features': FeaturesEncoder,
 }
 DECODERS = {
     'mlp': MLPDecoder, 'subtraction': SubtractionDecoder, 'berrut': BerrutDecoder, 'approxifer': ApproxIFERDecoder,
     'spline': SplineDecoder, 'replication': ReplicationDecoder, 'bundle': BundleDecoder,
+    'features': FeaturesDecoder,
 }
 TABLES = {'encoder': ENCODERS, 'decoder': DECODERS}
 
