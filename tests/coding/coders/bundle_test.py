@@ -124,7 +124,7 @@ def test_a_backup_starts_from_f_as_a_student_does(rng):
   x = rng.normal(size=(1, 8, 8, 2)).astype('f4')
   base = models.make_model('resnet20', (8, 8, 2), 5)
   config = CodeConfig('cifar10', 'resnet20', 1, 1, 'replication', 'replication', 'backup',
-                      backup_multiply_adds=resnet_multiply_adds(base, (8, 8, 2)) // 2).resolved()
+                      multiply_adds=resnet_multiply_adds(base, (8, 8, 2)) // 2).resolved()
   variables = base.init(jax.random.key(0), x)
   params, state = build_scheme(config, (8, 8, 2), 5).init(jax.random.key(1), x, 5, variables)
   own = params['parity_model']['0']
@@ -143,7 +143,7 @@ def test_students_that_start_from_f_differ_from_parity_to_parity(rng):
 
 
 def test_a_share_that_cannot_be_is_a_sentence():
-  for name, k, said in [('logistic', 2, 'Logistic'), ('resnet20', 1000, 'ResNet'), ('mlp', 2000, 'MLP')]:
+  for name, k, said in [('logistic', 800, 'Logistic'), ('resnet20', 1000, 'ResNet'), ('mlp', 2000, 'MLP')]:
     with pytest.raises(InputError, match=f'share={k}.*{said}'):
       make_student(models.make_model(name, (28, 28, 1), 10), (28, 28, 1), k)
 
