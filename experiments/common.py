@@ -69,7 +69,7 @@ def define_code_flags(default: str = 'digits', scheme: str = 'bundle') -> None:
     flags.DEFINE_string('parity_model', None, 'what answers the parities: ' + '; '.join(
         f'{name}: {answerer.text}' if answerer.text else name for name, answerer in PARITY_MODELS.items()))
     flags.DEFINE_string('form', '', f'of the small network that answers: {", ".join(FORMS)}; default: of F\'s kind')
-    flags.DEFINE_integer('multiply_adds', None, 'of that network for a query; default: a k-th of F\'s time, by its work')
+    flags.DEFINE_integer('multiply_adds', None, 'of that network for a query; default: 1/k of F\'s time, by work')
 
 
 def scheme_from_flags(default: str = 'bundle', **others) -> dict:

@@ -90,7 +90,7 @@ def check_form(form: str) -> str:
 
 
 def default_form(model: nn.Module, image_shape: tuple[int, ...]) -> str:
-  """The form that is taken where none is named: of F's own kind, so that its work takes about the time that F's does."""
+  """The form that is taken where none is named: of F's own kind, so that equal work takes about equal time."""
   if isinstance(model, (ResNet, VGG)):
     return 'blocks'
   return form_over(convolves(*call_of(model, image_shape)), image_shape)

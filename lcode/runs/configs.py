@@ -114,15 +114,15 @@ class CodeConfig:
     if self.multiply_adds is not None:
       whole('multiply_adds', self.multiply_adds)
     elif self.parity_model == 'backup':
-      raise InputError('multiply_adds=None with parity_model=\'backup\': a backup has to be told how many multiply-adds '
-                       'a query it may take.')
+      raise InputError('multiply_adds=None with parity_model=\'backup\': a backup has to be told how many '
+                       'multiply-adds a query it may take.')
     named = self.form != '' or self.multiply_adds is not None
     if named and not PARITY_MODELS[self.parity_model].sized:
       raise InputError(f'form={self.form!r}, multiply_adds={self.multiply_adds} with parity_model={self.parity_model!r}'
                        f': that is no small network; use {", ".join(n for n, a in PARITY_MODELS.items() if a.sized)}.')
     if self.parity_model == 'from_scratch' and self.multiply_adds is not None and not self.form:
-      raise InputError(f'multiply_adds={self.multiply_adds} with parity_model=\'from_scratch\' is of F\'s architecture: '
-                       'name a form too, as in form=\'cnn\', or leave it out.')
+      raise InputError(f'multiply_adds={self.multiply_adds} with parity_model=\'from_scratch\' is of F\'s '
+                       'architecture: name a form too, as in form=\'cnn\', or leave it out.')
 
 
 @dataclasses.dataclass(frozen=True)

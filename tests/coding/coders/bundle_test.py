@@ -177,4 +177,4 @@ def test_work_is_the_workers(rng):
   params, state = scheme.init(jax.random.key(0), np.zeros((4, 28, 28, 1)), 10)
   assert count_parameters(params['encoder']) == count_parameters(params['decoder']) == 0
   work = extra_work(scheme, group_costs(scheme, params, state, variables, (28, 28, 1), 10))
-  assert work['frontend_work'] < 0.001 and 0.2 < work['worker_work'] <= 0.255
+  assert work['frontend_work'] < 0.001 and 0.16 < work['worker_work'] <= 0.7 / 4 + 0.01  # of F's time, by its work

@@ -1,0 +1,163 @@
+"""Which small network stands in best for F within its time: sizes by measurement, accuracies on validation data."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lcode import models
+from lcode.coding.coders.mosaic import tile_shape
+from lcode.coding.timing import interleaved
+from lcode.errors import InputError, whole
+from lcode.models.forms import FORMS, make_form
+from lcode.models.small import multiply_adds_of
+from lcode.runs.base_model import Base, count_parameters
+from lcode.runs.code_run import build_scheme
+from lcode.runs.configs import CodeConfig
+from lcode.runs.presets import config_of, get_preset
+from lcode.training.fit import fit
+
+SIZES = np.geomspace(1 / 256, 1, 33)  # of F's multiply-adds, relative to the budget: a quarter of an octave apart
+ROUNDS = 31
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+  """Where a small network stands in for F, and how long it may take there.
+
+  Attributes:
+    scheme: a preset with such a network.
+    k: queries a group; 1 of a backup.
+    time: what it may take in all for a group's parity, relative to F on one query.
+  """
+
+  scheme: str
+  k: int
+  time: float = 1.0
+
+  def __post_init__(self):
+    whole('k', self.k)
+    if not self.time > 0:
+      raise InputError(f'time={self.time!r} is not allowed: give more than 0, relative to F on one query.')
+    if self.config('digits', 'mlp', 'dense', 1) is None:
+      raise InputError(f'{self.scheme} has no small network: choose bundle, mosaic, backup, or a scheme whose parity '
+                       'model is trained, such as parm-addition.')
+
+  def config(self, dataset: str, base_model: str, form: str, multiply_adds: int, **others) -> CodeConfig | None:
+    """What `train_code` makes there; a parity model of another form than F's starts from scratch."""
+    config = config_of(self.scheme, self.k, 1, dataset, base_model, multiply_adds=multiply_adds, **others)
+    parity_model = {'from_base': 'from_scratch'}.get(config.parity_model, config.parity_model)
+    if parity_model not in ('students', 'tile_students', 'backup', 'from_scratch'):
+      return None
+    return dataclasses.replace(config, parity_model=parity_model, form=form, multiply_adds=multiply_adds)
+
+  def queries(self, query_shape: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+    """How many queries the network answers for a group, and their shape."""
+    answers = get_preset(self.scheme).parity_model
+    shape = tile_shape(query_shape, self.k) if answers == 'tile_students' else query_shape
+    return self.k if answers in ('students', 'tile_students') else 1, shape
+
+
+def largest_within(time_of: Callable[[int], float], count: int, budget: float) -> tuple[int | None, dict[int, float]]:
+  """The largest of sizes 0 to count - 1 within a time, by halving: a larger one is taken to need no less time.
+
+  Returns:
+    Its number, None if the smallest needs more, and the times that were measured, by number.
+  """
+  low, high, measured = 0, count, {}
+  while low < high:
+    middle = (low + high) // 2
+    measured[middle] = time_of(middle)
+    low, high = (middle + 1, high) if measured[middle] <= budget else (low, middle)
+  return low - 1 if low else None, measured
+
+
+def sizes_of(form: str, module, shape: tuple[int, ...], num_outputs: int, budgets: Iterable[float]) -> list:
+  """(multiply-adds, network) of a form, each network once; what a dense network takes the place of is left out."""
+  made = {}
+  for budget in map(int, budgets):
+    try:
+      network = make_form(form, module, shape, num_outputs, budget)
+    except InputError:
+      continue
+    if form == 'dense' or network != FORMS['dense'].make(module, shape, num_outputs, budget):
+      made.setdefault(network, budget)
+  return [(budget, network) for network, budget in made.items()]
+
+
+def time_of(network, shape, count: int, base: Base, groups: int) -> float:
+  """The fastest of a network's times for `count` queries of a shape, relative to F's on one, for so many groups."""
+  return interleaved({
+      'base': _call(models.make_model(base.name, base.query_shape, base.num_outputs), base.query_shape, groups),
+      'small': _call(network, shape, groups * count)}, ROUNDS)['small']['fastest']
+
+
+def _call(module, shape, count: int) -> Callable:
+  variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, *shape)))
+  apply, x = jax.jit(lambda variables, x: module.apply(variables, x)), jnp.ones((count, *shape))
+  return lambda: apply(variables, x)
+
+
+def study(place: Place, base: Base, forms: Sequence[str] = tuple(FORMS), groups: Sequence[int] = (64, 1),
+          epochs: int | None = None, seed: int = 0, devices: Sequence | None = None) -> list[dict[str, Any]]:
+  """Sizes each form by its time, trains what fits, and says how well it answers on validation data.
+
+  Args:
+    place: where the network stands.
+    base: F, with its data.
+    forms: names in `models.forms.FORMS`.
+    groups: how many are answered at once: the first number is what the size is found by, all are timed.
+    epochs: of the training; None for the recipe's.
+    seed: of the training.
+    devices: to train on; None for one.
+
+  Returns:
+    A record for each form that F and its queries have, the best first; those of which no network is within the time
+    last, with the least time that was measured.
+
+  Raises:
+    InputError: if a name is unknown or a number not allowed.
+  """
+  module = models.make_model(base.name, base.query_shape, base.num_outputs)
+  work, (count, shape) = multiply_adds_of(module, base.query_shape), place.queries(base.query_shape)
+  made = []
+  for form in forms:
+    sizes = sizes_of(form, module, shape, base.num_outputs, 2 * SIZES * work * place.time / count)
+    if not sizes:
+      continue
+    number, measured = largest_within(lambda i: time_of(sizes[i][1], shape, count, base, groups[0]), len(sizes),
+                                      place.time)
+    record = {'kind': 'forms', 'dataset': base.dataset.name, 'base_model': base.name, 'base_sha256': base.sha256,
+              'scheme': place.scheme, 'k': place.k, 'time_budget': place.time, 'groups': list(groups), 'form': form,
+              'measured': sorted((sizes[i][0], value) for i, value in measured.items())}
+    if number is not None:
+      multiply_adds, network = sizes[number]
+      record |= {'multiply_adds': multiply_adds, 'network': _named(network), 'share': count * multiply_adds / work}
+      record['times'] = {str(n): time_of(network, shape, count, base, n) for n in groups}
+      config = place.config(base.dataset.name, base.name, form, multiply_adds, epochs=epochs, seed=seed)
+      record |= validated(config, base, devices)
+    made.append(record)
+  return sorted(made, key=lambda record: -record.get('validation_degraded_accuracy', -1))
+
+
+def validated(config: CodeConfig, base: Base, devices: Sequence | None = None) -> dict[str, Any]:
+  """Trains a code as `train_code` does, without a trace, and gives the best epoch's validation figures."""
+  dataset, scheme = base.dataset, build_scheme(config, base.query_shape, base.num_outputs)
+  fitted = fit(scheme, base.variables, dataset.train.images, dataset.train.labels,
+               validation=(dataset.validation.images, dataset.validation.labels), loss=config.loss,
+               recipe=config.recipe, epochs=config.epochs, batch_size=config.batch_size, seed=config.seed,
+               preprocess=base.preprocess, augment=dataset.spec.augment, devices=devices, base_outputs=base.outputs)
+  best = next(epoch for epoch in fitted.result.history if epoch['step'] == fitted.result.best.step)
+  figures = {name: best[name] for name in ('validation_reconstruction_accuracy', 'validation_degraded_accuracy')}
+  deployed = float((base.outputs['validation'].argmax(-1) == dataset.validation.labels).mean())
+  return figures | {'validation_available_accuracy': deployed, 'config': dataclasses.asdict(config),
+                    'seed': config.seed, 'parameters': count_parameters(fitted.params['parity_model']),
+                    'seconds': fitted.result.seconds}
+
+
+def _named(network) -> str:
+  """A network in a line, without what is None."""
+  return ' '.join(repr(network).replace('# attributes', '').replace('axis_name = None', '').split())
