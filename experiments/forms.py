@@ -17,7 +17,7 @@ from experiments.studies import comparison, forms
 from lcode.errors import one_of
 from lcode.models.forms import FORMS
 from lcode.runs import records
-from lcode.runs.progress import console, print_table
+from lcode.runs.progress import print_table
 
 FLAGS = flags.FLAGS
 
@@ -26,7 +26,7 @@ def define_flags():
   common.define_base_flags()
   flags.DEFINE_string('base_dir', None, 'a workdir of train_base or train_code, for its base model; default: '
                       '<workdir>/base, trained where there is none')
-  flags.DEFINE_list('schemes', ['bundle', 'backup'], 'bundle, mosaic, backup; with a trained parity model parm-addition, ...')
+  flags.DEFINE_list('schemes', ['bundle', 'backup'], 'bundle, mosaic, backup, parm-addition, ...')
   flags.DEFINE_list('k', ['2', '4', '8'], 'queries per group')
   flags.DEFINE_list('backup_time', ['0.05', '0.2', '0.5', '1'], 'what backups may take, relative to an inference by F')
   flags.DEFINE_list('forms', list(FORMS), '; '.join(f'{name}: {form.text}' for name, form in FORMS.items()))
@@ -51,7 +51,6 @@ def main():
   base = comparison.obtain_base(what, records.open_workdir(FLAGS.workdir), FLAGS.base_dir, options)
   made = []
   for place in todo:
-    console.print(f'{place.scheme}, k={place.k}, {place.time:g} of F\'s time ...', highlight=False)
     for record in forms.study(place, base, named, groups, FLAGS.epochs, FLAGS.seed):
       made.append(record | records.environment(options.choose_devices(False, 1)))
       records.append(FLAGS.workdir, made[-1])

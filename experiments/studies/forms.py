@@ -1,6 +1,7 @@
 """Which small network stands in best for F within its time: sizes by measurement, accuracies on validation data."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -13,15 +14,16 @@ from lcode.coding.coders.mosaic import tile_shape
 from lcode.coding.timing import interleaved
 from lcode.errors import InputError, whole
 from lcode.models.forms import FORMS, make_form
-from lcode.models.small import multiply_adds_of
+from lcode.models.small import call_of, multiply_adds_of
 from lcode.runs.base_model import Base, count_parameters
 from lcode.runs.code_run import build_scheme
 from lcode.runs.configs import CodeConfig
 from lcode.runs.presets import config_of, get_preset
+from lcode.runs.progress import console
 from lcode.training.fit import fit
 
 SIZES = np.geomspace(1 / 256, 1, 33)  # of F's multiply-adds, relative to the budget: a quarter of an octave apart
-ROUNDS = 31
+ROUNDS = 15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,9 +97,12 @@ def time_of(network, shape, count: int, base: Base, groups: int) -> float:
       'small': _call(network, shape, groups * count)}, ROUNDS)['small']['fastest']
 
 
-def _call(module, shape, count: int) -> Callable:
-  variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, *shape)))
-  apply, x = jax.jit(lambda variables, x: module.apply(variables, x)), jnp.ones((count, *shape))
+@functools.lru_cache(maxsize=8)
+def _call(module, shape: tuple[int, ...], count: int) -> Callable:
+  """The module, compiled, on so many queries of zeros, by weights of zeros."""
+  _, variables, _ = call_of(module, shape)
+  variables = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), variables)
+  apply, x = jax.jit(lambda variables, x: module.apply(variables, x)), jnp.zeros((count, *shape))
   return lambda: apply(variables, x)
 
 
@@ -140,6 +145,9 @@ def study(place: Place, base: Base, forms: Sequence[str] = tuple(FORMS), groups:
       config = place.config(base.dataset.name, base.name, form, multiply_adds, epochs=epochs, seed=seed)
       record |= validated(config, base, devices)
     made.append(record)
+    console.print(f'{place.scheme}, k={place.k}, {place.time:g} of F\'s time, {form}: ' + (
+        f'{record["share"]:.3f} of the work, {100 * record["validation_degraded_accuracy"]:.2f} of validation labels'
+        if number is not None else 'no network'), highlight=False)
   return sorted(made, key=lambda record: -record.get('validation_degraded_accuracy', -1))
 
 
