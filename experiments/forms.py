@@ -4,10 +4,10 @@
       --workdir=runs/forms                                       # a bundle's students and backups: 15 minutes
   python -m experiments.forms --schemes=parm-addition,mosaic --k=2,4      # parity models, and a mosaic's students
 
-For every form (lcode.models.forms) halves the sizes until the largest is found that takes no longer than it may, timed
-in turn with F; trains it as train_code would for --epochs, and shows how it answers the validation split. Test data are
-not looked at. Appends a record for each form to <workdir>/records.jsonl. Take the best by --form and --multiply_adds of
-train_code. For a few queries at once most of a call is its dispatch, so that little time may be too little for any.
+Times every form (lcode.models.forms) in many sizes, in turn with F; trains the largest within the time as train_code
+would, for --epochs, and shows how it answers the validation split. Test data are not looked at. Appends a record for
+each form to <workdir>/records.jsonl. Take the best by --form and --multiply_adds of train_code. For a few queries at once
+most of a call is its dispatch, so that little time may be too little for any.
 """
 
 from absl import flags

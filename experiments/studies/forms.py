@@ -1,7 +1,6 @@
 """Which small network stands in best for F within its time: sizes by measurement, accuracies on validation data."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -22,8 +21,9 @@ from lcode.runs.presets import config_of, get_preset
 from lcode.runs.progress import console
 from lcode.training.fit import fit
 
-SIZES = np.geomspace(1 / 256, 1, 33)  # of F's multiply-adds, relative to the budget: a quarter of an octave apart
-ROUNDS = 15
+# Of F's multiply-adds, times what the network may take of F's time.
+SIZES = np.array([1 / 32, 1 / 16, 1 / 8, 1 / 4, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.15])
+ROUNDS = 31
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,18 +63,15 @@ class Place:
     return self.k if answers in ('students', 'tile_students') else 1, shape
 
 
-def largest_within(time_of: Callable[[int], float], count: int, budget: float) -> tuple[int | None, dict[int, float]]:
-  """The largest of sizes 0 to count - 1 within a time, by halving: a larger one is taken to need no less time.
+def largest_within(times: Sequence[float], budget: float) -> int | None:
+  """The number of the largest of sizes within a time, None if there is none.
 
-  Returns:
-    Its number, None if the smallest needs more, and the times that were measured, by number.
+  Args:
+    times: of sizes in growing order. A smaller network takes no longer than a larger one, so that a larger one within
+      the time stands for all before it, whatever a busy machine made of theirs.
+    budget: the time.
   """
-  low, high, measured = 0, count, {}
-  while low < high:
-    middle = (low + high) // 2
-    measured[middle] = time_of(middle)
-    low, high = (middle + 1, high) if measured[middle] <= budget else (low, middle)
-  return low - 1 if low else None, measured
+  return max((number for number, time in enumerate(times) if time <= budget), default=None)
 
 
 def sizes_of(form: str, module, shape: tuple[int, ...], num_outputs: int, budgets: Iterable[float]) -> list:
@@ -90,14 +87,13 @@ def sizes_of(form: str, module, shape: tuple[int, ...], num_outputs: int, budget
   return [(budget, network) for network, budget in made.items()]
 
 
-def time_of(network, shape, count: int, base: Base, groups: int) -> float:
-  """The fastest of a network's times for `count` queries of a shape, relative to F's on one, for so many groups."""
-  return interleaved({
-      'base': _call(models.make_model(base.name, base.query_shape, base.num_outputs), base.query_shape, groups),
-      'small': _call(network, shape, groups * count)}, ROUNDS)['small']['fastest']
+def timed(networks: Iterable, shape, count: int, base: Base, groups: int) -> list[float]:
+  """The fastest of each network's times for `count` queries of a shape, relative to F's on one, for so many groups."""
+  calls = {'base': _call(models.make_model(base.name, base.query_shape, base.num_outputs), base.query_shape, groups)}
+  calls |= {str(i): _call(network, tuple(shape), groups * count) for i, network in enumerate(networks)}
+  return [part['fastest'] for part in list(interleaved(calls, ROUNDS).values())[1:]]
 
 
-@functools.lru_cache(maxsize=8)
 def _call(module, shape: tuple[int, ...], count: int) -> Callable:
   """The module, compiled, on so many queries of zeros, by weights of zeros."""
   _, variables, _ = call_of(module, shape)
@@ -128,27 +124,33 @@ def study(place: Place, base: Base, forms: Sequence[str] = tuple(FORMS), groups:
   """
   module = models.make_model(base.name, base.query_shape, base.num_outputs)
   work, (count, shape) = multiply_adds_of(module, base.query_shape), place.queries(base.query_shape)
+  sizes = {form: sizes_of(form, module, shape, base.num_outputs, SIZES * work * place.time / count) for form in forms}
+  everything = [network for options in sizes.values() for _, network in options]
+  times = iter(timed(everything, shape, count, base, groups[0]) if everything else [])
+  times = {form: [next(times) for _ in options] for form, options in sizes.items()}
+  found = {form: number for form in forms if (number := largest_within(times[form], place.time)) is not None}
+  chosen = [sizes[form][number][1] for form, number in found.items()]
+  alone = {n: dict(zip(found, timed(chosen, shape, count, base, n))) for n in groups[1:] if chosen}
   made = []
-  for form in forms:
-    sizes = sizes_of(form, module, shape, base.num_outputs, 2 * SIZES * work * place.time / count)
-    if not sizes:
-      continue
-    number, measured = largest_within(lambda i: time_of(sizes[i][1], shape, count, base, groups[0]), len(sizes),
-                                      place.time)
+  for form in filter(sizes.get, forms):
     record = {'kind': 'forms', 'dataset': base.dataset.name, 'base_model': base.name, 'base_sha256': base.sha256,
               'scheme': place.scheme, 'k': place.k, 'time_budget': place.time, 'groups': list(groups), 'form': form,
-              'measured': sorted((sizes[i][0], value) for i, value in measured.items())}
-    if number is not None:
-      multiply_adds, network = sizes[number]
-      record |= {'multiply_adds': multiply_adds, 'network': _named(network), 'share': count * multiply_adds / work}
-      record['times'] = {str(n): time_of(network, shape, count, base, n) for n in groups}
+              'measured': [(budget, time) for (budget, _), time in zip(sizes[form], times[form])]}
+    if form in found:
+      multiply_adds, network = sizes[form][found[form]]
+      record |= {'multiply_adds': multiply_adds, 'network': _named(network), 'share': count * multiply_adds / work,
+                 'times': {str(groups[0]): times[form][found[form]]} | {str(n): alone[n][form] for n in alone}}
       config = place.config(base.dataset.name, base.name, form, multiply_adds, epochs=epochs, seed=seed)
       record |= validated(config, base, devices)
+    console.print(_line(record), highlight=False, soft_wrap=True)
     made.append(record)
-    console.print(f'{place.scheme}, k={place.k}, {place.time:g} of F\'s time, {form}: ' + (
-        f'{record["share"]:.3f} of the work, {100 * record["validation_degraded_accuracy"]:.2f} of validation labels'
-        if number is not None else 'no network'), highlight=False)
   return sorted(made, key=lambda record: -record.get('validation_degraded_accuracy', -1))
+
+
+def _line(record) -> str:
+  said = 'no network' if 'share' not in record else (
+      f'{record["share"]:.3f} of F\'s work, {100 * record["validation_degraded_accuracy"]:.2f} % of validation labels')
+  return f'{record["scheme"]}, k={record["k"]}, {record["time_budget"]:g} of F\'s time, {record["form"]}: {said}'
 
 
 def validated(config: CodeConfig, base: Base, devices: Sequence | None = None) -> dict[str, Any]:
