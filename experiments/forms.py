@@ -6,7 +6,7 @@
 
 Times every form (lcode.models.forms) in many sizes, in turn with F; trains the largest within the time as train_code
 would, for --epochs, and shows how it answers the validation split. Test data are not looked at. Appends a record for
-each form to <workdir>/records.jsonl. Take the best by --form and --multiply_adds of train_code. For a few queries at once
+each form to <workdir>/records.jsonl. Take the best by --form and --multiply_adds of train_code. For few queries at once
 most of a call is its dispatch, so that little time may be too little for any.
 """
 

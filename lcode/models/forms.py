@@ -61,7 +61,8 @@ def _resolution(model, shape, num_outputs, multiply_adds):
   if not is_image(shape):
     return None
   half = half_shape(shape)
-  network = _own_kind(model, half, multiply_adds) or dense_network(half, num_outputs, int(multiply_adds))
+  multiply_adds -= 4 * math.prod(half)  # the means, whose weights are learned
+  network = _own_kind(model, half, multiply_adds) or dense_network(half, num_outputs, max(int(multiply_adds), 0))
   return network and LowResolution(network)
 
 
@@ -79,8 +80,8 @@ FORMS = {
                 'more, and where no channel fits, dense', _cnn),
     'blocks': Form('F with fewer residual blocks, and channels where that is not enough: ResNets, and VGG by channels '
                    'alone', _blocks),
-    'resolution': Form('over images, means of 2x2 pixels: of ResNets F itself, or less of it, else dense', _resolution,
-                       0.7),
+    'resolution': Form('over images, of learned means of 2x2 pixels: of ResNets F itself, or less of it, else dense',
+                       _resolution, 0.5),
 }
 
 

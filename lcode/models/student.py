@@ -65,7 +65,7 @@ def start_from(model: nn.Module, student: nn.Module, base_variables, fresh) -> A
   """
   if isinstance(student, LowResolution):
     inner = start_from(model, student.network, base_variables, {kind: tree['small'] for kind, tree in fresh.items()})
-    return {kind: {'small': tree} for kind, tree in inner.items()}
+    return {kind: fresh[kind] | {'small': tree} for kind, tree in inner.items()}
   if not (isinstance(model, ResNet) and isinstance(student, ResNet)):
     return fresh
   variables = part_of(model, student, base_variables)
