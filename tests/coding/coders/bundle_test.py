@@ -58,7 +58,8 @@ def test_k_students_cost_no_more_than_one_inference(name, shape, k):
   base = models.make_model(name, shape, 10)
   student = make_student(base, shape, k)
   share = flops(student, k) / flops(base, 1)
-  assert 0.6 < share <= 1.05  # what does not shrink with the square is left: 3 % at most
+  least = 0.45 if name == 'mlp' else 0.6  # half of its work takes F's time, where reading is most of it
+  assert least < share <= 1.05  # what does not shrink with the square is left: 3 % at most
 
 
 def without_effect(block):
@@ -177,4 +178,4 @@ def test_work_is_the_workers(rng):
   params, state = scheme.init(jax.random.key(0), np.zeros((4, 28, 28, 1)), 10)
   assert count_parameters(params['encoder']) == count_parameters(params['decoder']) == 0
   work = extra_work(scheme, group_costs(scheme, params, state, variables, (28, 28, 1), 10))
-  assert work['frontend_work'] < 0.001 and 0.16 < work['worker_work'] <= 0.7 / 4 + 0.01  # of F's time, by its work
+  assert work['frontend_work'] < 0.001 and 0.11 < work['worker_work'] <= 0.5 / 4 + 0.01  # of F's time, by its work
