@@ -97,15 +97,16 @@ def get_preset(name: str) -> Preset:
 
 
 def config_of(name: str, k: int = 2, r: int = 1, dataset: str = 'digits', base_model: str = 'mlp', seed: int = 0,
-              epochs: int | None = None, backup_multiply_adds: int | None = None, recipe: str | None = None,
-              loss: str | None = None) -> CodeConfig:
+              epochs: int | None = None, multiply_adds: int | None = None, recipe: str | None = None,
+              loss: str | None = None, form: str = '') -> CodeConfig:
   """The resolved config of a scheme at (k, r), for `train_code`; k = 1 for a preset that answers query by query.
 
   Args:
     name: as `get_preset` takes it.
     k, r, dataset, base_model, seed: as of `CodeConfig`.
     epochs, recipe, loss: None for the scheme's own.
-    backup_multiply_adds: of a backup, what it may take for a query; others make no use of it.
+    multiply_adds: of a backup, what it may take for a query; others make no use of it.
+    form: of the small network, where the scheme has one; others make no use of it.
 
   Raises:
     InputError: if a name is unknown, or what is asked for makes no sense.
@@ -116,4 +117,5 @@ def config_of(name: str, k: int = 2, r: int = 1, dataset: str = 'digits', base_m
   return CodeConfig(
       dataset, base_model, k, r, preset.encoder, preset.decoder, preset.parity_model, loss=loss or preset.loss,
       recipe=recipe or preset.recipe, epochs=epochs, seed=seed,
-      backup_multiply_adds=backup_multiply_adds if preset.parity_model == 'backup' else None).resolved()
+      multiply_adds=multiply_adds if preset.parity_model == 'backup' else None,
+      form=form if PARITY_MODELS[preset.parity_model].sized else '').resolved()
