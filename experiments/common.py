@@ -57,7 +57,7 @@ def define_base_flags(default: str = 'digits') -> None:
     flags.DEFINE_string('base_model', 'mlp', ', '.join(models.MODELS))
 
 
-def define_code_flags(default: str = 'digits', scheme: str = 'bundle') -> None:
+def define_code_flags(default: str = 'digits', scheme: str = 'mosaic') -> None:
   define_base_flags(default)
   with group('The code'):
     flags.DEFINE_string('scheme', None, f'{", ".join(PRESETS)}; an encoder, or encoder:parity_model:decoder; '
@@ -72,7 +72,7 @@ def define_code_flags(default: str = 'digits', scheme: str = 'bundle') -> None:
     flags.DEFINE_integer('multiply_adds', None, 'of that network for a query; default: 1/k of F\'s time, by work')
 
 
-def scheme_from_flags(default: str = 'bundle', **others) -> dict:
+def scheme_from_flags(default: str = 'mosaic', **others) -> dict:
   """k, r, the parts, loss and recipe of the scheme that the flags name, with what they and `others` say otherwise.
 
   Parts that are named without a scheme go with those of "Learning a Code".
