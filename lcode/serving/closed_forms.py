@@ -1,12 +1,22 @@
 """What queueing theory says about services without codes and with them: `mu` service rate, `lam` arrival rate.
 
 Where no distribution is named, service times are exponential. What is exact, a bound or a limit is said at each.
+Rates are per unit of time, any; those that no number of servers given can serve are an InputError.
 """
 
 import math
 from collections.abc import Callable
 
 import numpy as np
+
+from lcode.errors import InputError, whole
+
+
+def _load(load: float) -> float:
+  if not 0 <= load < 1:
+    raise InputError(f'a load of {load:g} is not allowed: queues stay finite from 0 to below 1 alone, give a smaller '
+                     'arrival rate.')
+  return load
 
 
 def harmonic(n: int) -> float:
@@ -15,7 +25,7 @@ def harmonic(n: int) -> float:
 
 def mmc_waiting(lam: float, mu: float, c: int) -> float:
   """Erlang's C: the chance that a query waits at c servers with one queue."""
-  a, term, below = lam / mu, 1.0, 0.0
+  a, term, below = _load(lam / mu / whole('c', c)) * c, 1.0, 0.0
   for i in range(c):
     below += term
     term *= a / (i + 1)
@@ -38,12 +48,12 @@ def mmc_tail(t: float, lam: float, mu: float, c: int) -> float:
 
 def mg1_mean(lam: float, mean: float, second_moment: float) -> float:
   """E of waiting and service at one server, any service times (Pollaczek and Khinchine)."""
-  return mean + lam * second_moment / (2 * (1 - lam * mean))
+  return mean + lam * second_moment / (2 * (1 - _load(lam * mean)))
 
 
 def kth_of_n(k: int, n: int, mu: float) -> float:
   """E of the k-th smallest of n service times."""
-  return (harmonic(n) - harmonic(n - k)) / mu
+  return (harmonic(whole('n', n, whole('k', k))) - harmonic(n - k)) / mu
 
 
 def coded_tail(survival: Callable[[float], float], t: float, k: int, r: int) -> float:
@@ -72,6 +82,7 @@ def redundancy_mean(lam: float, mu: float, servers: int, d: int) -> float:
 
   Gardner et al., "Redundancy-d: The Power of d Choices for Redundancy" (Operations Research 65(4), 2017).
   """
+  _load(lam / mu / whole('servers', servers, whole('d', d)))
   return math.fsum(1 / (servers * mu * math.comb(servers - 1, d - 1) / math.comb(i - 1, d - 1) - lam)
                    for i in range(d, servers + 1))
 
@@ -81,6 +92,7 @@ def fork_join_bounds(lam: float, mu: float, n: int, k: int) -> tuple[float, floa
 
   Joshi, Liu and Soljanin, "On the Delay-Storage Trade-Off" (IEEE JSAC 32(5), 2014).
   """
+  _load(lam / mu)
   mean = kth_of_n(k, n, mu)
   variance = math.fsum(1 / (j * mu) ** 2 for j in range(n - k + 1, n + 1))
   lower = math.fsum(1 / ((n - j) * mu - lam) for j in range(k))
@@ -89,10 +101,10 @@ def fork_join_bounds(lam: float, mu: float, n: int, k: int) -> tuple[float, floa
 
 def fork_join_two_mean(lam: float, mu: float) -> float:
   """E where a job goes to two servers and ends with the later (Flatto and Hahn, 1984)."""
-  return (12 - lam / mu) / 8 / (mu - lam)
+  return (12 - _load(lam / mu)) / 8 / (mu - lam)
 
 
 def shorter_of_two_mean(rho: float, mu: float) -> float:
   """E where each query joins the shorter of two random queues, many servers (a limit; Vvedenskaya et al., 1996)."""
   terms = np.arange(1, 60)
-  return float(np.sum(rho ** (np.exp2(np.minimum(terms, 50)) - 2))) / mu
+  return float(np.sum(_load(rho) ** (np.exp2(np.minimum(terms, 50)) - 2))) / mu

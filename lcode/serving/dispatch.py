@@ -152,7 +152,7 @@ class Dispatcher:
 
   def _give_up(self, call: Call) -> None:
     call.given_up = True
-    self.due = min(self.due, self.silences.add(self.now, call))
+    self.silences.add(self.now, call)
     self.lose(call)
 
   def lose(self, call: Call) -> None:

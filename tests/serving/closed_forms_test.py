@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from lcode.errors import InputError
 from lcode.serving import closed_forms as cf
 from lcode.serving.events import BASE
 from lcode.serving.fast import simulate_fast, without_queues
@@ -131,3 +132,12 @@ def test_theory_agrees_with_itself():
                      (lambda x: cf.coded_tail(lambda y: math.exp(-MU * y), x, 3, 1), cf.coded_mean(3, MU))]:
     assert np.trapezoid([tail(x) for x in t], t) == pytest.approx(mean, rel=1e-3)
   assert cf.shorter_of_two_mean(0.7, 1.0) < cf.mmc_mean(0.7, 1.0, 1)
+
+
+@pytest.mark.parametrize('call', [
+    lambda: cf.mmc_mean(1.0, 0.5, 2), lambda: cf.mg1_mean(0.1, 20.0, 400.0), lambda: cf.redundancy_mean(4.0, 1.0, 4, 2),
+    lambda: cf.fork_join_two_mean(1.0, 1.0), lambda: cf.shorter_of_two_mean(1.5, 1.0),
+    lambda: cf.fork_join_bounds(2.0, 1.0, 3, 2)])
+def test_loads_that_cannot_be_served_are_a_sentence(call):
+  with pytest.raises(InputError, match='smaller arrival rate'):
+    call()

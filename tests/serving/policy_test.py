@@ -95,7 +95,8 @@ class World:
     if action.how == EXACT or action.unit >= 0:
       assert (action.group, action.unit) in self.replied
     if action.how == RECONSTRUCTED and action.unit < 0:
-      assert self.event == ev.Decoded(action.group) and action.query in self.members[action.group]
+      assert action.group in self.decodes and self.event == ev.Decoded(action.group)
+      assert action.query in self.members[action.group]
     if action.how == RECONSTRUCTED and not self.options.encoded and self.options.hold and not isinstance(
         self.event, (ev.Died, ev.Failed)):
       own = [send.call for send in self.sends if any(u.query == action.query and not u.index for u in send.units)]
@@ -125,12 +126,17 @@ class World:
       lines = {id(worker.line): worker.line for worker in pool.order} | {id(pool.shared): pool.shared}
       waiting = [sum(unit.line is line for unit in line.queue) for line in lines.values()]
       assert sum(waiting) == pool.queued <= self.options.max_queued
+      assert all(len(set(map(id, line.queue))) == len(line.queue) for line in lines.values())  # none waits twice
       assert all(len(line.queue) <= 2 * line.waiting + 32 for line in lines.values())
     for query in self.accepted - set(self.answers):  # none is left behind
       assert self.t - self.arrived[query] < self.options.deadline
-    in_flight = any(send.call not in self.ended for send in self.sends)
-    if not (in_flight or policy.waiting or self.coding or policy.filling):
-      assert self.accepted == set(self.answers)  # nothing can come: nobody waits
+    # Whoever waits, waits for something: a unit of its group at a worker or in a queue, a coder, or more queries.
+    coming = {unit.group for send in self.sends if send.call not in self.ended for unit in send.units}
+    coming |= {unit.group for pool in policy.out.pools.values() for line in [pool.shared, *(w.line for w in pool.order)]
+               for unit in line.queue if unit.line is line} | {group for _, group in self.coding}
+    waiting = {query: group for group in policy.groups.values() for query in group.queries if query not in self.answers}
+    assert set(waiting) == self.accepted - set(self.answers)
+    assert all(group.id in coming or group is policy.filling for group in waiting.values())
 
   def let_time_pass(self):
     for _ in range(10_000):
@@ -149,21 +155,20 @@ options_strategy = st.builds(
     max_outstanding=st.integers(1, 2), max_queued=st.integers(1, 6), batch_size=st.integers(1, 3),
     batch_wait=st.sampled_from([0.0, 2.0]), call_timeout=st.sampled_from([math.inf, 7.0]), retries=st.integers(0, 2),
     group_wait=st.sampled_from([0.0, 3.0, math.inf]), deadline=st.sampled_from([10.0, 30.0]), cancel=st.booleans())
-steps_strategy = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 1000), st.sampled_from([0.0, 0.0, 0.5, 4.0])),
-                          max_size=80)
+steps_strategy = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 1000), st.sampled_from(
+    [0.0, 0.0, 0.5, 3.0, 6.0])), min_size=5, max_size=80)
 
 
 def step(world, kind, which, dt):
   """One thing that may happen: events about what is known, once, again, or late."""
-  sends, coders = world.sends, {7: (ev.Encoded, world.encodes), 8: (ev.Decoded, world.decodes)}
+  sends, coders = world.sends, {7: ev.Encoded, 8: ev.Decoded}
   if kind <= 2:
     world.tell(ev.Arrived(max(world.arrived, default=-1) + 1 if which % 8 else which % 5), dt)
   elif kind in (3, 4, 5, 6) and sends:
     call = sends[which % len(sends)] if which % 3 else sends[-1 - which % min(len(sends), 3)]
     world.tell(ev.Failed(call.call) if kind == 6 else ev.Replied(call.call), dt)
-  elif kind in coders and coders[kind][1]:
-    event, known = coders[kind]
-    world.tell(event(known[-1 - which % len(known)], which % 5 > 0), dt)
+  elif kind in coders and world.encodes:
+    world.tell(coders[kind](world.encodes[-1 - which % len(world.encodes)], which % 5 > 0), dt)
   elif kind == 9:
     world.tell(ev.Died(which % 5), dt)
   elif kind == 10:
@@ -179,7 +184,7 @@ def peopled(options):
   return world
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@settings(max_examples=500, deadline=None, derandomize=True, database=None)
 @given(options_strategy, steps_strategy)
 def test_every_accepted_query_is_answered_once_whatever_happens(options, steps):
   world = peopled(options)
@@ -295,6 +300,41 @@ def test_a_call_given_up_may_yet_answer():
   (again,) = kinds(policy.handle(ev.Tick(), 50.0))
   assert again.units == send.units and again.worker != send.worker
   assert kinds(policy.handle(ev.Replied(send.call), 60.0)) == [ev.Cancel(again.call), ev.Answer(0, EXACT, 0, 0)]
+
+
+def test_a_reply_after_the_deadline_is_no_second_answer_but_helps_the_others():
+  policy = start(make_options('coded', deadline=10.0))
+  sends = [kinds(policy.handle(ev.Arrived(query), 5.0 * query))[-1] for query in (0, 1)]
+  (parity,) = kinds(policy.handle(ev.Encoded(0), 5.0))
+  assert kinds(policy.handle(ev.Tick(), 10.0)) == [ev.Answer(0, LATE, 0, -1)]
+  assert kinds(policy.handle(ev.Replied(parity.call), 11.0)) == []
+  assert kinds(policy.handle(ev.Replied(0), 12.0)) == [ev.Decode(0, (0, 2))] and len(sends) == 2
+  assert kinds(policy.handle(ev.Decoded(0), 12.1))[0] == ev.Answer(1, RECONSTRUCTED, 0, -1)
+
+
+def test_the_place_of_a_call_never_heard_of_again_is_given_again():
+  policy = start(make_options('none', call_timeout=50.0, max_outstanding=1, retries=0), workers=1, parity_workers=0)
+  (send,) = kinds(policy.handle(ev.Arrived(0), 0.0))
+  (answer,) = kinds(policy.handle(ev.Tick(), 50.0))
+  assert answer.how == FAILED and kinds(policy.handle(ev.Arrived(1), 60.0)) == []
+  assert ev.Wake(100.0) in policy.handle(ev.Tick(), 99.0) or policy.asked == 100.0
+  (again,) = kinds(policy.handle(ev.Tick(), 100.0))
+  assert again.units[0].query == 1 and kinds(policy.handle(ev.Replied(send.call), 101.0)) == []
+
+
+def test_what_is_dropped_from_a_queue_leaves_memory():
+  policy = start(make_options('none', deadline=10.0), workers=0, parity_workers=0)
+  for query in range(5000):
+    policy.handle(ev.Arrived(query), float(query))
+    assert len(policy.base.shared.queue) <= 2 * 11 + 32 and len(policy.groups) <= 11
+    assert sum(len(timer.entries) for timer in policy.timers) <= 50
+  policy = start(make_options('coded', deadline=math.inf), workers=2, parity_workers=0)
+  for query in range(2000):  # the first group's parity waits for ever, before those of groups that are done
+    sends = [action for action in policy.handle(ev.Arrived(query), 0.0) if isinstance(action, ev.Send)]
+    policy.handle(ev.Encoded(query // 2), 0.0)
+    for send in sends if query else []:
+      policy.handle(ev.Replied(send.call), 0.0)
+    assert len(policy.spare.shared.queue) <= 2 * 2 + 32 and policy.waiting <= 2
 
 
 def test_hedging_sends_a_copy_elsewhere_after_the_delay():
