@@ -166,7 +166,8 @@ def test_a_run_goes_on_with_another_number_of_devices(base_dir, tmp_path, caplog
 @pytest.mark.parametrize('change, words', [
     ({'k': 0}, 'k=0'), ({'r': 0}, 'r=0'), ({'k': 138}, 'k=138 is larger than the 137 examples of the validation split'),
     ({'dataset': 'svhn'}, 'cifar10, digits, fashion_mnist, mnist'), ({'base_model': 'vit'}, 'logistic, mlp, resnet18'),
-    ({'encoder': 'rnn'}, 'conv, features, mlp'), ({'decoder': 'rnn'}, 'mlp'), ({'loss': 'l1'}, 'kl_base, mse_base, xent_label'),
+    ({'encoder': 'rnn'}, 'conv, features, mlp'),
+    ({'decoder': 'rnn'}, 'mlp'), ({'loss': 'l1'}, 'kl_base, mse_base, xent_label'),
     ({'recipe': 'magic'}, 'onecycle'), ({'epochs': 0}, 'epochs=0'), ({'batch_size': 0}, 'batch_size=0'),
     ({'seed': -1}, 'seed=-1'), ({'base_model': 'logistic'}, "base_model='mlp'")])
 def test_bad_input_is_a_sentence_and_leaves_nothing(base_dir, tmp_path, change, words):
