@@ -9,7 +9,7 @@ answers are recorded is not timed, and what is relative to it is None, unless it
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,7 +20,8 @@ from lcode.coding.black_box import black_box_of, queries_asked
 from lcode.coding.checks import shown
 from lcode.coding.codec import make_codec
 from lcode.coding.costs import PARTS_OF_A_GROUP, shape_of, total
-from lcode.coding.scheme import Scheme, stack_units
+from lcode.coding.scheme import Scheme
+from lcode.coding.units import stack_units
 from lcode.errors import InputError, whole
 
 LEAST_S = 2e-3  # of a timing: shorter calls are made several times in it
@@ -42,7 +43,7 @@ def group_times(scheme: Scheme, params, model_state, base_variables, query_shape
     `platform`, `device`, `threads` (cores of the machine) and `groups`, a dictionary from the number of groups (as
     text) to `base_k_inferences`, `encode`, `parity_inference`, `decode`, and `base_inference`, F on one query a group,
     each with `microseconds` of a call and `relative` to k inferences by F for as many groups, both medians, and
-    `spread`, the quartiles of `relative`; each None where it is not known.
+    `spread`, the quartiles of `relative`; `fastest`, see `interleaved`; each None where it is not known.
 
   Raises:
     InputError: if scheme is no Scheme, query_shape no shape, or a number is below 1.
@@ -60,7 +61,7 @@ def group_times(scheme: Scheme, params, model_state, base_variables, query_shape
       asked = _asked_a_group(scheme, params, model_state, base_variables, shape, query_dtype)
       times[str(count)] = _recorded(calls, box, code.k, asked, count, rounds)
     else:
-      times[str(count)] = compared(calls, rounds)
+      times[str(count)] = interleaved(calls, rounds)
   return {'platform': device.platform, 'device': device.device_kind, 'threads': os.cpu_count(), 'groups': times}
 
 
@@ -95,15 +96,32 @@ def _asked_a_group(scheme, params, model_state, base_variables, shape, dtype) ->
 def _recorded(calls: dict[str, Callable], box, k: int, asked: int, groups: int, rounds: int) -> dict[str, dict]:
   """The same where F is not there to be timed: what is asked of it takes as many times what its owner says."""
   queries = {'base_k_inferences': k, 'base_inference': 1} | ({'parity_inference': asked} if asked else {})
-  times = compared({name: call for name, call in calls.items() if name not in queries}, rounds)
+  times = interleaved({name: call for name, call in calls.items() if name not in queries}, rounds)
   one = box.seconds and 1e6 * groups * box.seconds
   for part in times.values():
-    part |= {'relative': one and part['microseconds'] / (k * one), 'spread': None}
-  return times | {name: {'microseconds': one and count * one, 'relative': count / k, 'spread': None}
+    part |= {'relative': one and part['microseconds'] / (k * one), 'spread': None, 'fastest': None}
+  return times | {name: {'microseconds': one and count * one, 'relative': count / k, 'spread': None,
+                         'fastest': None}
                   for name, count in queries.items()}
 
 
-def compared(calls: dict[str, Callable], rounds: int) -> dict[str, dict]:
+def interleaved(calls: Mapping[str, Callable], rounds: int = 15) -> dict[str, dict]:
+  """Times calls in turn, so that each round compares them with each other.
+
+  Args:
+    calls: functions without arguments whose results JAX can wait for; the first is what others are relative to.
+    rounds: timings of each; fewer where they take long.
+
+  Returns:
+    For each name `microseconds`, `relative` and `spread`, as of `group_times`, and `fastest`, the ratio of the fastest
+    timings: where others keep every core busy, medians of single ratios wander.
+
+  Raises:
+    InputError: if there are no calls, or rounds is below 1.
+  """
+  if not isinstance(calls, Mapping) or not calls or not all(map(callable, calls.values())):
+    raise InputError(f'calls={shown(calls)} cannot be timed: give functions without arguments, by names.')
+  whole('rounds', rounds)
   for call in calls.values():
     jax.block_until_ready(call())  # compiles
   counts = {name: math.ceil(LEAST_S / max(_timed(call, 1), 1e-9)) for name, call in calls.items()}
@@ -111,8 +129,10 @@ def compared(calls: dict[str, Callable], rounds: int) -> dict[str, dict]:
   rounds = max(min(rounds, int(MOST_S / max(took, 1e-9))), min(rounds, 3))
   seconds = np.array([[_timed(call, counts[name]) for name, call in calls.items()] for _ in range(rounds)])
   relative = seconds / seconds[:, :1]
+  fastest = seconds.min(0) / seconds[:, 0].min()
   return {name: {'microseconds': 1e6 * float(np.median(seconds[:, i])), 'relative': float(np.median(relative[:, i])),
-                 'spread': np.quantile(relative[:, i], (0.25, 0.75)).tolist()} for i, name in enumerate(calls)}
+                 'spread': np.quantile(relative[:, i], (0.25, 0.75)).tolist(), 'fastest': float(fastest[i])}
+          for i, name in enumerate(calls)}
 
 
 def _timed(call: Callable, count: int) -> float:

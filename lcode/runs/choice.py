@@ -141,8 +141,8 @@ def _why(verdicts: list[Verdict], budgets: Budgets) -> str:
   figures = [f'{text} {row[name]:.3f}' for name, text in COSTS.items() if row.get(name) is not None]
   sentence = f'{_name(row)} loses {loss:.2f} with up to {budgets.lost} missing, least of those within the budgets'
   sentence += f' ({", ".join(figures)}).' if figures else '.'
-  if row.get('interval'):
-    low, high = row['interval']
+  if row.get('intervals'):
+    low, high = row['intervals'][:budgets.lost][-1]
     sentence += f' Its accuracy is known to about {50 * (high - low):.1f} points: what loses little more is as good.'
   if others := [verdict for verdict in verdicts[1:] if not verdict.reasons]:
     sentence += f' Next is {_name(others[0].row)}, which loses {others[0].loses:.2f}.'

@@ -13,6 +13,7 @@ from lcode import data, models
 from lcode.coding.costs import cost
 from lcode.data.digest import sha256
 from lcode.errors import InputError, whole
+from lcode.models.forms import check_form
 from lcode.runs import base_model, records
 from lcode.runs.code_run import train_code
 from lcode.runs.configs import CodeConfig, RunOptions
@@ -38,6 +39,7 @@ class Comparison:
     backup_work: multiply-adds of the backups, relative to an inference by F.
     seconds_a_row: to train every row for, by as many epochs as they hold after compilation, at least one; None for its
       recipe's epochs.
+    form: of every small network (`models.forms`); '' for that of F's kind.
 
   Raises:
     InputError: if there is nothing to compare, or a number is not allowed.
@@ -54,6 +56,7 @@ class Comparison:
   recipe: str | None = None
   loss: str | None = None
   seconds_a_row: float | None = None
+  form: str = ''
 
   def __post_init__(self):
     for name in ('schemes', 'ks', 'rs', 'seeds', 'backup_work'):
@@ -66,6 +69,7 @@ class Comparison:
     for work in self.backup_work:
       if not work >= 0:
         raise InputError(f'backup_work={work!r} is not allowed: give 0 or more, relative to an inference by F.')
+    check_form(self.form)
     for scheme in self.schemes:
       get_preset(scheme)
     if self.seconds_a_row is not None:
@@ -84,7 +88,7 @@ class Comparison:
         name = f'{scheme}-{work:g}' if work and over.size_known else f'{scheme}-{multiply_adds}' if work else scheme
         try:
           yield name, k, r, over.config_of(scheme, k, r, self.dataset, self.base_model, seed, self.epochs,
-                                           multiply_adds, self.recipe, self.loss)
+                                           multiply_adds, self.recipe, self.loss, self.form)
         except InputError as error:
           left_out(name, k, r, error)
 

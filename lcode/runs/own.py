@@ -13,10 +13,10 @@ from lcode import data
 from lcode.coding.base import Flat
 from lcode.coding.black_box import black_box_of, BlackBox, recorded_answers
 from lcode.coding.costs import cost
-from lcode.coding.timing import compared
+from lcode.coding.timing import interleaved
 from lcode.data.digest import sha256
 from lcode.errors import InputError, instance, one_of, register
-from lcode.models.backup import dense_network, mlp_multiply_adds
+from lcode.models.small import dense_network, mlp_multiply_adds
 from lcode.runs.base_model import Base
 from lcode.training import fingerprint
 from lcode.training.batched import apply_in_batches, in_batches
@@ -169,7 +169,7 @@ def _as_dense(box: BlackBox, images, num_outputs: int) -> float:
   x = jnp.asarray(queries, jnp.float32)
   variables, run = network.init(jax.random.key(0), x), jax.jit(network.apply)
   calls = {'dense': lambda: run(variables, x)} | ({} if box.recorded else {'F': lambda: box.answers(queries)})
-  times = compared(calls, 9)
+  times = interleaved(calls, 9)
   seconds = times['dense']['microseconds'] / 1e6
   relative = count * box.seconds / seconds if box.seconds else times['F']['relative']
   return relative * mlp_multiply_adds(shape, num_outputs, network.hidden[0])

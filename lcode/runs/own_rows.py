@@ -14,11 +14,8 @@ from lcode.coding.code import Code
 from lcode.coding.parts import declared
 from lcode.coding.scheme import make_scheme, parts_to_train, Scheme
 from lcode.errors import InputError, one_of
-from lcode.models.backup import dense_network, small_network
-from lcode.models.lenet import LeNet5
-from lcode.models.mlp import MLP
-from lcode.models.resnet import ResNet
-from lcode.models.vgg import VGG
+from lcode.models.forms import form_over
+from lcode.models.small import convolves, dense_network
 from lcode.runs import records
 from lcode.runs.base_model import timing
 from lcode.runs.comparison import Over
@@ -31,8 +28,6 @@ from lcode.runs.row import fit_row, judged, trial_of
 from lcode.training.devices import choose_devices
 from lcode.training.recipes import get_recipe
 from lcode.training.reporters import default_reporter
-
-SHRINKABLE = ResNet, VGG, MLP, LeNet5  # of which students are made; of all others a dense network of F's size has them
 
 
 def over_own(own: Own) -> Over:
@@ -51,7 +46,7 @@ def over_own(own: Own) -> Over:
               own.judged_by)
 
 
-def _config(own: Own, scheme, k, r, dataset, base_model, seed, epochs, backup_multiply_adds, recipe, loss):
+def _config(own: Own, scheme, k, r, dataset, base_model, seed, epochs, multiply_adds, recipe, loss, form=''):
   """As `presets.config_of`; where F has no module to start from, a network of its size stands in for one."""
   preset = get_preset(scheme)
   if preset.per_query:
@@ -65,28 +60,37 @@ def _config(own: Own, scheme, k, r, dataset, base_model, seed, epochs, backup_mu
   epochs = epochs or max(how.default_epochs(''), math.ceil(how.least_steps / steps))
   config = CodeConfig(dataset, base_model, code.k, code.r, preset.encoder, preset.decoder, parity_model,
                       loss=loss or own.loss or preset.loss, recipe=recipe, epochs=epochs, batch_size=how.batch_size(k),
-                      seed=seed, backup_multiply_adds=backup_multiply_adds if parity_model == 'backup' else None)
+                      seed=seed, multiply_adds=multiply_adds if parity_model == 'backup' else None,
+                      form=_form(own, parity_model, form))
   _check_able(own, config, scheme_of(own, config))
   return config
 
 
+def _form(own: Own, parity_model: str, form: str) -> str:
+  """The form of a small network where nobody names one and F has no module that says it: by whether F convolves."""
+  if not PARITY_MODELS[parity_model].sized:
+    return ''
+  if form or own.module is not None:
+    return form
+  if black_box_of(own.apply):
+    form = form_over(True, own.query_shape)  # dense over what is no image
+  else:
+    query = jax.ShapeDtypeStruct((1, *own.query_shape), own.query_dtype)
+    form = form_over(convolves(own.apply, own.variables, query), own.query_shape)
+  return 'dense' if (parity_model, form) == ('tile_students', 'resolution') else form  # a tile is one already
+
+
 def scheme_of(own: Own, config: CodeConfig) -> Scheme:
-  """The scheme of a config over one's own F."""
-  name, shape = config.parity_model, own.query_shape
-  module = own.module
-  if name == 'from_scratch' and module is None:
-    module = _checked_size(own, small_network(shape, own.num_outputs, int(own.multiply_adds)))
-  elif name in ('students', 'tile_students') and not isinstance(module, SHRINKABLE):
-    module = _checked_size(own, dense_network(shape, own.num_outputs, int(own.multiply_adds)))
-  answers = PARITY_MODELS[one_of('parity model', name, PARITY_MODELS)].make(module, shape, own.num_outputs, config)
-  return make_scheme(Code(config.k, config.r), own.apply.base_apply, config.encoder, config.decoder, answers)
-
-
-def _checked_size(own: Own, module):
-  if module is None:
-    raise InputError(f'F takes {own.multiply_adds:.0f} multiply-adds a query, and no network does with as few: give '
-                     'multiply_adds=, what students and parity models may take.')
-  return module
+  """The scheme of a config over one's own F; where it has no module, a dense network of its size stands in."""
+  shape, module = own.query_shape, own.module
+  answers = PARITY_MODELS[one_of('parity model', config.parity_model, PARITY_MODELS)]
+  if module is None and answers.sized:
+    module = dense_network(shape, own.num_outputs, int(own.multiply_adds))
+    if module is None:
+      raise InputError(f'F takes {own.multiply_adds:.0f} multiply-adds a query, and no network does with as few: give '
+                       'multiply_adds=, what students and parity models may take.')
+  answerer = answers.make(module, shape, own.num_outputs, config)
+  return make_scheme(Code(config.k, config.r), own.apply.base_apply, config.encoder, config.decoder, answerer)
 
 
 def _check_able(own: Own, config: CodeConfig, scheme: Scheme) -> None:

@@ -39,7 +39,7 @@ def mean_over_seeds(rows: Sequence[dict]) -> list[dict]:
     values = [row[by] for row in members]
     epochs, max_steps = training_of(first)
     means.append({'scheme': scheme, 'k': k, 'r': r, **figures, 'seeds': len(members), 'judged_by': by,
-                  'interval': first.get(f'{by}_interval'), 'spread': max(values) - min(values),
+                  'intervals': _intervals(members, by), 'spread': max(values) - min(values),
                   'seconds': sum(row['seconds'] for row in members),
                   'passthrough': first['passthrough'], 'at_frontend': _at_frontend(first),
                   'parts': [first['config'][name] for name in ('encoder', 'parity_model')],
@@ -49,6 +49,17 @@ def mean_over_seeds(rows: Sequence[dict]) -> list[dict]:
                   'by_missing': [float(np.mean([row['missing'][m][by] for row in members]))
                                  for m in range(len(first['missing']))]})
   return means
+
+
+def _intervals(members, by: str) -> list[list[float]] | None:
+  """Of an accuracy, (low, high) for each number of missing units; not all records have them.
+
+  Ends are means over the seeds: all are judged on the same test split, so that more seeds make no interval narrower.
+  """
+  name = f'{by}_interval'
+  if not all(name in missing for row in members for missing in row['missing']):
+    return None
+  return np.mean([[missing[name] for missing in row['missing']] for row in members], axis=0).tolist()
 
 
 def _mean(values) -> float | None:

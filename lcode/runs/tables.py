@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from lcode.errors import InputError
 
+WIDE = 0.02  # of an interval, from end to end
+
 
 class Measure(NamedTuple):
   """A figure by which rows are judged: its names, and how it is shown."""
@@ -40,6 +42,7 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def tables(rows: Sequence[dict]) -> str:
   """Tables of `mean_over_seeds` rows: for each r the figures, the extra work and the epochs, a column for each k.
 
+  Intervals of the accuracies have a table where one is wider than `WIDE`, as on a test split of a few hundred queries.
   A cost that is not known, as over an F of which only answers are recorded, is '-'.
   """
   parts = []
@@ -57,6 +60,9 @@ def tables(rows: Sequence[dict]) -> str:
     parts.append(f'r = {r}. {heading}, with {counts} missing{split}')
     parts.append(_table(ks, {name: [_lost(here.get((name, k))) for k in ks] for name in names} | {
         f'{name}, nothing missing': [_percent(here.get((name, k)), 'intact_accuracy') for k in ks] for name in intact}))
+    if any(high - low > WIDE for row in here.values() for low, high in row['intervals'] or ()):
+      parts.append(f'r = {r}. 95 % interval of the {measure.name}, %, with {counts} missing')
+      parts.append(_table(ks, {name: [intervals(here.get((name, k))) for k in ks] for name in names}))
     parts.append(f'r = {r}. Extra work at the frontend + at the workers, relative to k inferences by F')
     parts.append(_table(ks, {name: [added(here.get((name, k)), 'work') for k in ks] for name in names}))
     if any('frontend_time' in row for row in here.values()):
@@ -93,6 +99,13 @@ def epochs_of(row: dict | None) -> str:
   if row['seconds_a_row'] and row['planned_seconds'] > LONGER * row['seconds_a_row']:
     cut += f', of {row["planned_seconds"]:.0f} s'
   return str(row['epochs']) + cut
+
+
+def intervals(row: dict | None) -> str:
+  """`low to high` for each number of missing units, '' where records do not tell."""
+  if row is None or not row['intervals']:
+    return ''
+  return ' / '.join(f'{100 * low:.1f} to {100 * high:.1f}' for low, high in row['intervals'])
 
 
 def _lost(row):

@@ -110,7 +110,7 @@ def _times(made):
 
 def test_several_devices_do_not_ask_a_black_box():
   scheme, params, state = made(lcode.BlackBox(host), 1, *BUNDLE)
-  arrays, devices = lcode.data.Arrays(np.ones((8, *SHAPE), 'f4'), None), jax.devices()[:2]
+  arrays, devices = lcode.data.Arrays(np.ones((80, *SHAPE), 'f4'), None), jax.devices()[:2]
   with pytest.raises(InputError, match='one device at a time can ask, not 2'):
     lcode.fit(scheme, {}, arrays.images, devices=devices)
   with pytest.raises(InputError, match='one device at a time can ask, not 2'):

@@ -42,7 +42,7 @@ def test_of_rows_within_the_budgets_that_which_loses_least(budgets, kind, scheme
 
 
 def test_what_answers_query_by_query_stands_once_and_closeness_is_told():
-  choice = choose([BACKUP, BACKUP | {'k': 4}, MOSAIC | {'interval': [0.91, 0.95]}], Budgets())
+  choice = choose([BACKUP, BACKUP | {'k': 4}, MOSAIC | {'intervals': [[0.91, 0.95]]}], Budgets())
   assert [verdict.row['scheme'] for verdict in choice.verdicts] == ['mosaic', 'backup-0.1']
   assert choice.verdicts[1].row is BACKUP and 'known to about 2.0 points: what loses little more' in choice.why
 

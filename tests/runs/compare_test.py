@@ -84,7 +84,7 @@ def test_backups_are_named_by_their_size_where_that_of_f_is_not_known():
                           ({'apply': apply, 'variables': VARIABLES}, 'backup-0.5')):
     over = over_own(make_own(**arguments, **ARRAYS))
     made, = Comparison('own', 'own', ('backup',), (2,), (1,), backup_work=(0.5,)).rows(over)
-    assert made[0] == name and made[3].backup_multiply_adds == int(0.5 * over.multiply_adds)
+    assert made[0] == name and made[3].multiply_adds == int(0.5 * over.multiply_adds)
 
 
 def test_without_labels_rows_are_judged_by_agreement_or_error():
