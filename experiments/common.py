@@ -20,6 +20,7 @@ from lcode.coding import coders
 from lcode.errors import InputError, OutOfTime
 from lcode.models.forms import FORMS
 from lcode.runs.configs import RunOptions
+from lcode.runs.own import FUNCTIONS
 from lcode.runs.parts import PARITY_MODELS
 from lcode.runs.presets import PRESETS, get_preset
 from lcode.runs.progress import console, print_table
@@ -55,6 +56,31 @@ def define_base_flags(default: str = 'digits') -> None:
   with group('Data and base model'):
     flags.DEFINE_string('dataset', default, ', '.join(data.SPECS))
     flags.DEFINE_string('base_model', 'mlp', ', '.join(models.MODELS))
+
+
+def define_comparison_flags() -> None:
+  """F by name, or one's own, and what is compared over it."""
+  define_base_flags()
+  with group('Data and base model'):
+    flags.DEFINE_string('base_dir', None, 'a workdir of train_base or train_code, for its base model; default: '
+                        '<workdir>/base, trained where there is none')
+    flags.DEFINE_string('model', None, 'an F of your own, by the name that a module of --import gave it with '
+                        'lcode.register_function; default: --base_model on --dataset' + (
+                            f'; known: {", ".join(FUNCTIONS)}' if FUNCTIONS else ''))
+  flags.DEFINE_list('schemes', ['all'], 'all, or some of: ' + ', '.join(
+      f'{name} ({preset.source})' if preset.source else name for name, preset in PRESETS.items()))
+  flags.DEFINE_list('backup_work', ['0.05', '0.2'], 'multiply-adds of the backups, relative to an inference by F')
+  flags.DEFINE_string('form', '', f'of the small networks: {", ".join(FORMS)}; default: of F\'s kind')
+
+
+def compared_names() -> tuple[str, str, tuple[str, ...]]:
+  """The data set, the base model (of one's own F its name twice) and the schemes that the flags name."""
+  if not FLAGS.schemes:
+    raise InputError('--schemes= names no scheme: give some, or leave the flag out for all.')
+  if FLAGS.model and FLAGS.base_dir:
+    raise InputError('--base_dir with --model is not allowed: --model names an F that is trained already.')
+  schemes = tuple(PRESETS) if FLAGS.schemes == ['all'] else tuple(FLAGS.schemes)
+  return (FLAGS.model, FLAGS.model, schemes) if FLAGS.model else (FLAGS.dataset, FLAGS.base_model, schemes)
 
 
 def define_code_flags(default: str = 'digits', scheme: str = 'mosaic') -> None:

@@ -11,10 +11,10 @@ import numpy as np
 from absl import flags
 
 from experiments import common
-from experiments.studies import plots
 from lcode import data
 from lcode.coding.codec import make_codec
 from lcode.errors import InputError
+from lcode.runs import plots
 from lcode.runs.code_run import train_code, Trained
 from lcode.runs.configs import CodeConfig
 from lcode.runs.progress import console

@@ -13,10 +13,10 @@ most of a call is its dispatch, so that little time may be too little for any.
 from absl import flags
 
 from experiments import common
-from experiments.studies import comparison, forms
+from experiments.studies import forms
 from lcode.errors import one_of
 from lcode.models.forms import FORMS
-from lcode.runs import records
+from lcode.runs import comparison, records
 from lcode.runs.progress import print_table
 
 FLAGS = flags.FLAGS

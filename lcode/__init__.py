@@ -27,6 +27,7 @@ _NAMES = {
     'BaseConfig': 'runs.configs', 'RunOptions': 'runs.configs', 'train_base': 'runs.base_model',
     'Preset': 'runs.presets', 'config_of': 'runs.presets', 'evaluate_code': 'runs.code_run',
     'register_preset': 'runs.presets', 'register_parity_model': 'runs.parts',
+    'compare': 'runs.compare', 'register_function': 'runs.own', 'BlackBox': 'coding.black_box',
     'export_code': 'serving.export', 'load_export': 'serving.exported', 'Exported': 'serving.exported',
     'Recipe': 'training.recipes', 'RECIPES': 'training.recipes',
     'InputError': 'errors', 'DivergedError': 'errors', 'OutOfTime': 'errors',

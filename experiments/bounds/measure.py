@@ -10,7 +10,7 @@ from lcode.errors import InputError
 from lcode.models import is_convolutional
 from lcode.runs import records
 from lcode.runs.base_model import Base, obtain
-from lcode.runs.code_run import judged
+from lcode.runs.row import judged
 from lcode.runs.configs import CodeConfig, RunOptions
 from lcode.training.devices import choose_devices
 

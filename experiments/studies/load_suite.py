@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.studies import load, plots, tables
-from lcode.runs import records
+from experiments.studies import load
+from lcode.runs import plots, records, tables
 from lcode.runs.code_run import train_code
 from lcode.runs.configs import RunOptions
 from lcode.runs.presets import config_of

@@ -5,13 +5,12 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from experiments.studies import comparison, plots
 from experiments.studies.suites import Row
-from experiments.studies.tables import markdown
 from lcode.errors import InputError, OutOfTime
-from lcode.runs import records
+from lcode.runs import comparison, plots, records
 from lcode.runs.configs import RunOptions
 from lcode.runs.progress import console
+from lcode.runs.tables import markdown
 
 MARGIN = 0.03, 10.0  # of the budget, and seconds, whichever is more: for saving and evaluating what is in hand
 

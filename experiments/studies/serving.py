@@ -9,11 +9,11 @@ from typing import Any
 
 import jax
 
-from experiments.studies.plots import save_lines
-from experiments.studies.tables import markdown
 from lcode.errors import InputError
 from lcode.runs import records
+from lcode.runs.plots import save_lines
 from lcode.runs.progress import console
+from lcode.runs.tables import markdown
 from lcode.serving.events import BASE
 from lcode.serving.fast import simulate_fast, without_queues
 from lcode.serving.options import PolicyOptions, make_options, named

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.studies.tables import markdown
+from lcode.runs.tables import markdown
 from lcode.serving import closed_forms as cf
 from lcode.serving.events import BASE
 from lcode.serving.options import PolicyOptions

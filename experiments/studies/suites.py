@@ -4,7 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from experiments.studies.comparison import Comparison
+from lcode.runs.comparison import Comparison
 from lcode.runs.configs import CodeConfig
 from lcode.runs.presets import config_of
 

@@ -1,6 +1,7 @@
 """What a group costs, counted by XLA from the compiled functions, relative to k inferences by F.
 
-A fused multiply-add counts as two FLOPs. Not counted are small decompositions (the subtraction and spline decoders'
+A fused multiply-add counts as two FLOPs. What a black box takes is what its owner says, else it is None, as is what is
+relative to it. Not counted are small decompositions (the subtraction and spline decoders'
 weights), which follow from the pattern alone and can be kept, and the look at whether what arrived is finite.
 """
 
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lcode.coding.black_box import black_box_of, queries_asked
 from lcode.coding.checks import shown
 from lcode.coding.scheme import Scheme
 from lcode.errors import InputError, whole
@@ -42,7 +44,8 @@ def group_costs(scheme: Scheme, params, model_state, base_variables, query_shape
 
   Returns:
     `base_k_inferences`, `encode`, `parity_inference` (of a code that is not systematic: all n inferences), `decode`,
-    each {'flops', 'bytes', 'relative'}, relative to k inferences by F in FLOPs.
+    each {'flops', 'bytes', 'relative'}, relative to k inferences by F in FLOPs; None where they depend on those of a
+    black box that does not tell them.
 
   Raises:
     InputError: if query_shape is no shape, or F or what answers the parities does not answer num_outputs numbers.
@@ -67,12 +70,28 @@ def group_costs(scheme: Scheme, params, model_state, base_variables, query_shape
   outputs, available = jnp.zeros((n, replies.shape[-1]), replies.dtype), np.arange(n) > 0
 
   decode = functools.partial(scheme.decode, check_finite=False)
-  parts = {'base_k_inferences': cost(scheme.base_apply, base_variables, x), 'encode': cost(scheme.encode, params, x),
-           'parity_inference': cost(infer, params, model_state, base_variables, coded),
-           'decode': cost(decode, params, outputs, jnp.asarray(available))}
+  calls = (scheme.base_apply, base_variables, x), (scheme.encode, params, x), (
+      infer, params, model_state, base_variables, coded), (decode, params, outputs, jnp.asarray(available))
+  parts = {name: cost(*call) for name, call in zip(PARTS_OF_A_GROUP, calls)}
+  if box := black_box_of(scheme.base_apply):
+    return {name: _beside(box, part, queries_asked(*call), k)
+            for (name, part), call in zip(parts.items(), calls)}
   for part in parts.values():
     part['relative'] = part['flops'] / max(parts['base_k_inferences']['flops'], 1.0)
   return parts
+
+
+def _beside(box, part: dict, asked: int, k: int) -> dict:
+  """A part of a group's cost with what it asks of a black box, as far as that is known; XLA counts that as -1."""
+  own, base = max(part['flops'], 0.0), None if box.multiply_adds is None else 2.0 * box.multiply_adds
+  relative = asked / k if not own else None if base is None else asked / k + own / (base * k)
+  return {'flops': own if not asked else None if base is None else own + asked * base,
+          'bytes': None if asked else part['bytes'], 'relative': relative}
+
+
+def total(*values: float | None) -> float | None:
+  """A sum; None if a part of it is not known."""
+  return None if any(value is None for value in values) else sum(values)
 
 
 def shape_of(query_shape) -> tuple[int, ...]:
@@ -87,23 +106,24 @@ def shape_of(query_shape) -> tuple[int, ...]:
   return shape
 
 
-def extra_work(scheme: Scheme, parts: dict[str, Any]) -> dict[str, float]:
+def extra_work(scheme: Scheme, parts: dict[str, Any]) -> dict[str, float | None]:
   """`frontend_work` and `worker_work`: what a code adds, relative to k inferences by F; parts as of `group_costs`."""
-  parity = parts['parity_inference']['relative'] - (0.0 if scheme.systematic else 1.0)
-  frontend = parts['encode']['relative'] + parts['decode']['relative']
+  parity = total(parts['parity_inference']['relative'], 0.0 if scheme.systematic else -1.0)
+  frontend = total(parts['encode']['relative'], parts['decode']['relative'])
   if scheme.at_frontend:
-    return {'frontend_work': frontend + parity, 'worker_work': 0.0}
+    return {'frontend_work': total(frontend, parity), 'worker_work': 0.0}
   return {'frontend_work': frontend, 'worker_work': parity}
 
 
-def wire_costs(scheme: Scheme, params, model_state, base_variables, query_shape, num_outputs: int) -> dict[str, float]:
+def wire_costs(scheme: Scheme, params, model_state, base_variables, query_shape, num_outputs: int,
+               query_dtype: Any = np.float32) -> dict[str, float]:
   """What a code adds on the wire: `wire_out` in bytes of k queries, `wire_back` in bytes of k answers.
 
   Both relative to float32 queries, of which 8-bit pixels sent as bytes would be a quarter. A backup at the frontend
   sends nothing. Arguments and errors as of `group_costs`, of which nothing is compiled here.
   """
   k = scheme.code.k
-  x = jax.ShapeDtypeStruct((k, *shape_of(query_shape)), np.float32)
+  x = jax.ShapeDtypeStruct((k, *shape_of(query_shape)), query_dtype)
   coded = jax.eval_shape(scheme.encode, params, x)
   replies = jax.eval_shape(lambda *args: scheme.infer(*args)[0], params, model_state, base_variables,
                            jax.ShapeDtypeStruct((1, *coded.shape), coded.dtype))

@@ -2,7 +2,8 @@
 
 Equal multiply-adds are not equal time: on processors a convolution of few channels takes several times what a dense
 layer does. All calls of a round follow each other, and a round's calls are compared with each other alone, so that
-ratios hold on a machine that others use too.
+ratios hold on a machine that others use too. A black box is timed where it answers, outside of JAX; one of which only
+answers are recorded is not timed, and what is relative to it is None, unless its owner says how long it takes.
 """
 
 import math
@@ -15,9 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lcode.coding.black_box import black_box_of, queries_asked
 from lcode.coding.checks import shown
 from lcode.coding.codec import make_codec
-from lcode.coding.costs import PARTS_OF_A_GROUP, shape_of
+from lcode.coding.costs import PARTS_OF_A_GROUP, shape_of, total
 from lcode.coding.scheme import Scheme
 from lcode.coding.units import stack_units
 from lcode.errors import InputError, whole
@@ -27,20 +29,21 @@ MOST_S = 8.0  # of all rounds of one number of groups, about; three rounds at le
 
 
 def group_times(scheme: Scheme, params, model_state, base_variables, query_shape, groups: Sequence[int] = (1, 64),
-                rounds: int = 15) -> dict[str, Any]:
+                rounds: int = 15, query_dtype: Any = np.float32) -> dict[str, Any]:
   """Times the jitted calls for a group alone and for several at once, dispatch included.
 
   Args:
     scheme, params, model_state, base_variables: as `costs.group_costs` takes them.
-    query_shape: S; queries are float32.
+    query_shape: S.
     groups: how many groups a call is for.
     rounds: timings of each call, interleaved; fewer where they take long.
+    query_dtype: of the queries.
 
   Returns:
     `platform`, `device`, `threads` (cores of the machine) and `groups`, a dictionary from the number of groups (as
     text) to `base_k_inferences`, `encode`, `parity_inference`, `decode`, and `base_inference`, F on one query a group,
     each with `microseconds` of a call and `relative` to k inferences by F for as many groups, both medians, and
-    `spread`, the quartiles of `relative`; `fastest`, see `interleaved`.
+    `spread`, the quartiles of `relative`; `fastest`, see `interleaved`; each None where it is not known.
 
   Raises:
     InputError: if scheme is no Scheme, query_shape no shape, or a number is below 1.
@@ -49,16 +52,23 @@ def group_times(scheme: Scheme, params, model_state, base_variables, query_shape
     raise InputError(f'scheme={shown(scheme)} is no Scheme: give what make_scheme returned.')
   shape = shape_of(query_shape)
   whole('rounds', rounds)
-  device = jax.devices()[0]
-  times = {str(whole('groups', count)): interleaved(_calls(scheme, params, model_state, base_variables, shape, count),
-                                                    rounds) for count in groups}
+  device, code = jax.devices()[0], scheme.code
+  times = {}
+  for count in groups:
+    calls = _calls(scheme, params, model_state, base_variables, shape, query_dtype,
+                   whole('groups', count))
+    if (box := black_box_of(scheme.base_apply)) and box.recorded:
+      asked = _asked_a_group(scheme, params, model_state, base_variables, shape, query_dtype)
+      times[str(count)] = _recorded(calls, box, code.k, asked, count, rounds)
+    else:
+      times[str(count)] = interleaved(calls, rounds)
   return {'platform': device.platform, 'device': device.device_kind, 'threads': os.cpu_count(), 'groups': times}
 
 
-def _calls(scheme, params, model_state, base_variables, shape, groups: int) -> dict[str, Callable]:
+def _calls(scheme, params, model_state, base_variables, shape, dtype, groups: int) -> dict[str, Callable]:
   """The four calls, compiled and warm."""
   code, codec = scheme.code, make_codec(scheme, params, model_state)
-  x = jnp.ones((groups, code.k, *shape), jnp.float32)
+  x = jnp.ones((groups, code.k, *shape), dtype)
   queries, coded, base_apply = x.reshape(-1, *shape), codec.encode(x), jax.jit(scheme.base_apply)
   base_variables = jax.device_put(base_variables)
   units = codec.infer(base_variables, coded)
@@ -69,7 +79,30 @@ def _calls(scheme, params, model_state, base_variables, shape, groups: int) -> d
   calls = (lambda: base_apply(base_variables, queries), lambda: codec.encode(x),
            lambda: codec.infer(base_variables, coded), lambda: codec.decode(units, available))
   one = queries[:groups]
-  return dict(zip(PARTS_OF_A_GROUP, calls)) | {'base_inference': lambda: base_apply(base_variables, one)}
+  named = dict(zip(PARTS_OF_A_GROUP, calls)) | {'base_inference': lambda: base_apply(base_variables, one)}
+  if box := black_box_of(scheme.base_apply):
+    all_there, first = np.asarray(queries), np.asarray(one)
+    named |= {'base_k_inferences': lambda: box.answers(all_there), 'base_inference': lambda: box.answers(first)}
+  return named
+
+
+def _asked_a_group(scheme, params, model_state, base_variables, shape, dtype) -> int:
+  """How many queries to a black box answer a group's parities."""
+  coded = jax.eval_shape(scheme.encode, params, jnp.zeros((scheme.code.k, *shape), dtype))
+  return queries_asked(lambda coded: scheme.infer(params, model_state, base_variables, coded)[0],
+                       jnp.zeros((1, *coded.shape), coded.dtype))
+
+
+def _recorded(calls: dict[str, Callable], box, k: int, asked: int, groups: int, rounds: int) -> dict[str, dict]:
+  """The same where F is not there to be timed: what is asked of it takes as many times what its owner says."""
+  queries = {'base_k_inferences': k, 'base_inference': 1} | ({'parity_inference': asked} if asked else {})
+  times = interleaved({name: call for name, call in calls.items() if name not in queries}, rounds)
+  one = box.seconds and 1e6 * groups * box.seconds
+  for part in times.values():
+    part |= {'relative': one and part['microseconds'] / (k * one), 'spread': None, 'fastest': None}
+  return times | {name: {'microseconds': one and count * one, 'relative': count / k, 'spread': None,
+                         'fastest': None}
+                  for name, count in queries.items()}
 
 
 def interleaved(calls: Mapping[str, Callable], rounds: int = 15) -> dict[str, dict]:
@@ -110,8 +143,8 @@ def _timed(call: Callable, count: int) -> float:
   return (time.perf_counter() - began) / count
 
 
-def extra_time(scheme: Scheme, times: dict[str, Any]) -> dict[str, float]:
-  """What a code adds in time, relative to k inferences by F; `times` as of `group_times`.
+def extra_time(scheme: Scheme, times: dict[str, Any]) -> dict[str, float | None]:
+  """What a code adds in time, relative to k inferences by F; `times` as of `group_times`; None where not known.
 
   Returns:
     `frontend_time`, `worker_time` of the most groups, and of one group `frontend_time_1`, `worker_time_1` where it was
@@ -122,10 +155,11 @@ def extra_time(scheme: Scheme, times: dict[str, Any]) -> dict[str, float]:
   for count, ending in ((most, ''), ('1', '_1')):
     if count in times['groups']:
       parts = {name: part['relative'] for name, part in times['groups'][count].items()}
-      frontend, parity = parts['encode'] + parts['decode'], parts['parity_inference']
-      worker = parity if scheme.systematic else max(parity - 1, 0.0)  # all n inferences, of which k are F's own
+      frontend, parity = total(parts['encode'], parts['decode']), parts['parity_inference']
+      # Of a code that is not systematic all n inferences, of which k are F's own.
+      worker = parity if scheme.systematic or parity is None else max(parity - 1, 0.0)
       if scheme.at_frontend:
-        frontend, worker = frontend + parity, 0.0
+        frontend, worker = total(frontend, parity), 0.0
       figures |= {f'frontend_time{ending}': frontend, f'worker_time{ending}': worker,
-                  f'parity_time{ending}': parity / parts['base_inference']}
+                  f'parity_time{ending}': parity if parity is None else parity / parts['base_inference']}
   return figures

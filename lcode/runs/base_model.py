@@ -51,6 +51,11 @@ class Base:
     """What turns stored images into queries: [..., *S] -> f32[..., *S]."""
     return data.make_normalise(self.spec)
 
+  @property
+  def query_dtype(self):
+    """Of a query, as F takes it."""
+    return np.float32
+
   @functools.cached_property
   def outputs(self) -> dict[str, np.ndarray]:
     """F's outputs f32[N, C] on the splits that were asked for: many codes are trained over one F."""

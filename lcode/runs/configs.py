@@ -136,6 +136,7 @@ class RunOptions:
     save_every_s: seconds between two checkpoints.
     stop_at: time.monotonic() after which the run is saved and stopped; None for never.
     time_costs: whether an evaluation measures how long a group takes (`coding.timing`), in some seconds.
+    split: what codes are evaluated on: 'test', or 'validation' where one of them is yet to be chosen.
   """
 
   data_dir: str | None = None
@@ -144,6 +145,7 @@ class RunOptions:
   save_every_s: float = 60.0
   stop_at: float | None = None
   time_costs: bool = False
+  split: str = 'test'
 
   def __post_init__(self):
     for name in ('devices', 'max_steps'):
@@ -153,6 +155,7 @@ class RunOptions:
       raise InputError(f'save_every_s={self.save_every_s!r} is not allowed: it must be seconds, 0 or more.')
     if self.data_dir is not None:
       directory('data_dir', self.data_dir)
+    one_of('split to evaluate on', self.split, ('test', 'validation'))
 
   def choose_devices(self, convolutional: bool, batch_size: int) -> list:
     devices = choose_devices(self.devices, convolutional, batch_size)

@@ -17,7 +17,7 @@ from lcode.errors import InputError, whole
 from lcode.training import metrics
 from lcode.training.batched import apply_in_batches, in_batches, make_evaluator, put_split
 from lcode.training.devices import replicate
-from lcode.training.inputs import check_labels, check_outputs, check_pair
+from lcode.training.inputs import check_asked, check_labels, check_outputs, check_pair
 from lcode.training.losses import get_loss
 from lcode.training.patterns import check_patterns
 from lcode.training.step import make_code_objective, make_fetch
@@ -64,6 +64,7 @@ def evaluate(scheme: Scheme, params, model_state, base_variables, test: Arrays, 
       answers what is not finite.
   """
   _check_split(scheme, test, preprocess)
+  check_asked(scheme.base_apply, devices)
   loss_fn, available = get_loss(loss), _checked_patterns(scheme, scenarios)
   outputs = base_outputs
   if outputs is None:

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from lcode.coding.black_box import black_box_of
 from lcode.data import Arrays
 from lcode.errors import InputError
 
@@ -57,6 +58,13 @@ def check_labels(name: str, labels, num_outputs: int) -> None:
   if low < 0 or high >= num_outputs:
     raise InputError(f'{name} labels lie in {low}..{high}, but F answers {num_outputs} classes: give labels in '
                      f'0..{num_outputs - 1}, or None.')
+
+
+def check_asked(base_apply, devices) -> None:
+  """Raises InputError if several devices are to ask a black box: on few cores their calls wait for each other."""
+  if len(devices) > 1 and black_box_of(base_apply):
+    raise InputError(f'F is a black box, which one device at a time can ask, not {len(devices)}: give one, as in '
+                     'devices=jax.devices()[:1].')
 
 
 def check_outputs(name: str, outputs: np.ndarray) -> None:

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from experiments import demo
-from experiments.studies import plots
 from lcode.coding.codec import make_codec
 from lcode.data import make_normalise
+from lcode.runs import plots
 from lcode.runs.code_run import train_code
 from lcode.runs.configs import CodeConfig, RunOptions
 
@@ -104,6 +104,46 @@ def test_codes_over_a_pendulum(tmp_path):
   assert errors['learned encoder, parity model and decoder'] < 0.8 * record['default_relative_error']
   assert errors['narrow, six rounded numbers each'] == pytest.approx(errors['bundle'], rel=0.1)
   assert errors['bundle'] < 0.3 and errors['bundle'] < errors['mosaic, three of six numbers each'] < 0.5
+
+
+def test_readmes_own_model_is_compared_by_one_command(tmp_path):
+  code = re.search(r'```\n(import jax\n.*?register_function.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL)[1]
+  (tmp_path / 'mine.py').write_text(code)
+  workdir = tmp_path / 'runs'
+  arguments = ('--import=mine', '--model=my_model', '--schemes=approxifer,mosaic,backup', '--k=2', '--r=1',
+               '--notime_costs', '--seconds_a_row=0.2', f'--workdir={workdir}')
+  result = start('compare', *arguments, path=tmp_path)
+  assert result.returncode == 0, result.stderr[-2000:]
+  summary = json.loads(result.stdout.splitlines()[-1])
+  rows = {row['scheme']: row for row in summary['rows']}
+  assert set(rows) == {'approxifer', 'mosaic', 'backup-0.05', 'backup-0.2'} and len(summary['pictures']) == 3
+  assert rows['mosaic']['available_accuracy'] > 0.9 and '| mosaic |' in (workdir / 'table.md').read_text()
+  assert 'my_model (9' in result.stderr
+  assert 'known: my_model' in start('compare', '--import=mine', '--help', path=tmp_path).stdout.replace('\n', ' ')
+  result = start('compare', '--import=mine', '--model=yours', path=tmp_path)
+  assert result.returncode == 1 and "unknown function 'yours'" in result.stderr
+
+
+def test_a_choice_reads_the_test_split_for_the_chosen_row_alone(tmp_path):
+  arguments = ('--schemes=mosaic,approxifer,backup', '--backup_work=0.6', '--k=2', '--seconds_a_row=0.1',
+               '--notime_costs', f'--workdir={tmp_path}', '--max_worker_work=0.4')
+  records = []
+  for allowed in (0.7, 0):
+    result = start('choose', *arguments, f'--max_frontend_work={allowed}')
+    assert result.returncode == 0, result.stderr[-2000:]
+    records.append(json.loads(result.stdout.splitlines()[-1]))
+    verdicts = {verdict['row']['scheme']: verdict for verdict in records[-1]['verdicts']}
+    assert set(verdicts) == {'mosaic', 'approxifer', 'backup-0.6'}
+    assert 'work at the workers 0.500, 0.4 allowed' in verdicts['approxifer']['reasons']
+    assert all(verdict['row']['split'] == 'validation' for verdict in verdicts.values())
+    assert records[-1]['why'] in ' '.join(result.stderr.split())
+  some, none = records
+  assert some['row']['scheme'] in ('mosaic', 'backup-0.6') and none['choice'] == 'none'
+  assert (some['test']['scheme'], some['test']['split']) == (some['row']['scheme'], 'test')
+  assert none['row'] is None and none['test'] is None
+  splits = [[json.loads(line)['split'] for line in path.read_text().splitlines()]
+            for path in tmp_path.glob('codes/*/records.jsonl')]
+  assert sorted(splits) == [['validation'], ['validation'], ['validation', 'test']]
 
 
 MINE = '''

@@ -8,11 +8,11 @@ import sys
 import numpy as np
 import pytest
 
-from experiments.studies import comparison, reproduce, suites
+from experiments.studies import reproduce, suites
 from experiments.studies.suites import Row
 from lcode import data
 from lcode.errors import InputError, OutOfTime
-from lcode.runs import base_model, records
+from lcode.runs import base_model, comparison, records
 from lcode.runs.code_run import train_code
 from lcode.runs.configs import BaseConfig, RunOptions
 from lcode.runs.presets import config_of
@@ -121,7 +121,7 @@ def test_every_row_of_every_suite_can_be_made():
     rows = make()
     assert len(set(rows)) == len(rows) > 10
     for row in rows:
-      (made,) = row.comparison.rows(1e6)
+      (made,) = row.comparison.rows(comparison.Over('', 1e6, config_of, None, None))
       mine, its = (dataclasses.replace(config, multiply_adds=None) for config in (row.config, made[3]))
       assert made[:3] == (row.name, row.k, row.r) and mine == its
 

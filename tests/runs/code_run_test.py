@@ -17,7 +17,7 @@ import lcode
 from lcode import models
 from lcode.data import load, make_normalise, Spec, SPECS
 from lcode.errors import InputError
-from lcode.runs import base_model, code_run, records
+from lcode.runs import base_model, records
 from lcode.runs.code_run import evaluate_code, train_code
 from lcode.runs.configs import BaseConfig, CodeConfig, RunOptions
 from lcode.training import checkpoint
@@ -299,12 +299,12 @@ def test_what_the_paper_and_the_data_sets_say():
 
 
 def test_each_split_goes_where_it_belongs(base_dir, tmp_path, monkeypatch):
-  seen, fit = {}, code_run.fit
+  seen = {}
 
   def spy(scheme, variables, images, labels, **more):
     seen.update(images=images, labels=labels, **more)
-    return fit(scheme, variables, images, labels, **more)
-  monkeypatch.setattr(code_run, 'fit', spy)
+    return lcode.fit(scheme, variables, images, labels, **more)
+  monkeypatch.setattr('lcode.runs.row.fit', spy)
   real, spec = load('digits'), dataclasses.replace(SPECS['digits'], augment=True)
   monkeypatch.setattr('lcode.data.load', lambda *_: dataclasses.replace(real, spec=spec))
   record = train_code(CodeConfig(epochs=1), str(tmp_path / 'x'), str(base_dir), ONE).record

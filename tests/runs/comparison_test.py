@@ -1,21 +1,27 @@
 """Every code on the same work: rows, what they cost, and that nothing is done twice."""
 
+import dataclasses
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from experiments.studies import comparison, tables
+import lcode
 from lcode.coding import coders
 from lcode.errors import InputError
-from lcode.runs import base_model
+from lcode.runs import base_model, comparison, report, tables
 from lcode.runs.configs import BaseConfig, RunOptions
 from lcode.runs.presets import config_of, PRESETS, Preset, get_preset
 
 ONE = RunOptions(devices=1)
 FREE = ('approxifer', 'replication', 'addition:from_base:subtraction', 'backup', 'nonsense')
+
+FIGURES = {'reconstruction_accuracy': 0.5, 'intact_accuracy': 0.5, 'available_accuracy': 0.5, 'default_accuracy': 0.1,
+           'relative_error': 0.5, 'frontend_work': 0.0, 'worker_work': 0.5, 'seconds': 1.0, 'passthrough': True,
+           'missing': [{'degraded_accuracy': 0.5}]}
 
 
 @pytest.fixture(scope='module')
@@ -71,9 +77,37 @@ def test_a_row_cut_short_is_resumed(base_dir, tmp_path):
   assert resumed['steps'] == whole['steps'] and resumed['test_loss'] == whole['test_loss']
 
 
+def test_a_training_time_is_planned_once_for_a_row_and_all_its_seeds(tmp_path):
+  """Over rows that nobody trains: an epoch takes 4 s, then 20, then 5; a code without training has none."""
+  trained, asked = [], []
+
+  def train(config, folder, options):
+    trained.append((config.encoder, config.k, config.seed, config.epochs))
+    return {'degraded_accuracy': 0.5, 'steps': 0 if config.encoder == 'approxifer' else 3}
+
+  def seconds_an_epoch(config, seconds, options):
+    asked.append((config.encoder, config.k))
+    return None if config.encoder == 'approxifer' else [4.0, 20.0, 5.0][len(asked) - 1]
+
+  over = comparison.Over('sha', 1e4, config_of, train, seconds_an_epoch)
+  what = comparison.Comparison('digits', 'mlp', ('bundle', 'approxifer'), (2, 3), (1,), seeds=(0, 1), seconds_a_row=10)
+  made = comparison.compare_over(over, what, str(tmp_path), ONE)
+  assert asked == [('bundle', 2), ('bundle', 3), ('approxifer', 2), ('approxifer', 3)]
+  assert [entry for entry in trained if entry[0] == 'bundle'] == [
+      ('bundle', 2, 0, 2), ('bundle', 3, 0, 1), ('bundle', 2, 1, 2), ('bundle', 3, 1, 1)]
+  assert [row.get('planned_seconds') for row in made] == [8, 20, 8, 20, *4 * [None]]
+  again = dataclasses.replace(what, seeds=(0, 1, 2))
+  rows = comparison.compare_over(over, again, str(tmp_path), ONE)
+  assert len(asked) == 4 and len(trained) == 12 and trained[8] == ('bundle', 2, 2, 2)
+  assert [row for row in rows if row['seed'] < 2] == made
+  rows = [row | {'config': row['config'], **FIGURES} for row in rows]
+  epochs = tables.tables(report.mean_over_seeds(rows)).split('as many as 10 s hold')[1]
+  assert '| bundle | 2 | 1, of 20 s |' in epochs
+
+
 def test_table_and_pictures(compared):
   _, path, made = compared
-  rows = comparison.mean_over_seeds(made)
+  rows = report.mean_over_seeds(made)
   text = tables.tables(rows)
   for row in rows:
     table = text.split(f'r = {row["r"]}. Degraded')[1].split('r = ')[0]
@@ -87,14 +121,23 @@ def test_table_and_pictures(compared):
     work = text.split(f'r = {row["r"]}. Extra work')[1].split('r = ')[0]
     assert f'| {row["scheme"]} | {row["frontend_work"]:.3f} + {row["worker_work"]:.2f} |' in work
   assert 'approxifer, nothing missing' in text and 'backup-0.1, nothing missing' not in text
-  for picture in comparison.save_pictures(rows, path, 'a test'):
+  for picture in report.save_pictures(rows, path, 'a test'):
     assert picture.read_bytes().startswith(b'\x89PNG') and picture.stat().st_size > 10_000
+
+
+def test_without_matplotlib_there_are_no_pictures(compared, tmp_path, monkeypatch, capsys):
+  monkeypatch.setitem(sys.modules, 'matplotlib', None)
+  monkeypatch.delitem(sys.modules, 'lcode.runs.plots', raising=False)
+  monkeypatch.delattr(lcode.runs, 'plots', raising=False)
+  assert report.report(report.mean_over_seeds(compared[2]), tmp_path, 'a test') == []
+  assert [path.name for path in tmp_path.iterdir()] == ['table.md']
+  assert 'pip install "lcode[experiments]" brings matplotlib' in capsys.readouterr().err
 
 
 def test_means_over_seeds(compared):
   row = compared[2][0]
   other = row | {'seed': 1, 'degraded_accuracy': row['degraded_accuracy'] - 0.1}
-  mean, = comparison.mean_over_seeds([row, other])
+  mean, = report.mean_over_seeds([row, other])
   assert mean['seeds'] == 2 and mean['spread'] == pytest.approx(0.1)
   assert mean['degraded_accuracy'] == pytest.approx(row['degraded_accuracy'] - 0.05)
 
@@ -105,25 +148,25 @@ def test_intervals_are_shown_where_they_are_wide_and_means_over_seeds(compared):
   def with_interval(low, high, seed=0):
     return row | {'seed': seed, 'missing': [row['missing'][0] | {'degraded_accuracy_interval': [low, high]}]}
 
-  wide = tables.tables(comparison.mean_over_seeds([with_interval(0.5, 0.6), with_interval(0.52, 0.64, 1)]))
+  wide = tables.tables(report.mean_over_seeds([with_interval(0.5, 0.6), with_interval(0.52, 0.64, 1)]))
   assert '| 51.0 to 62.0 |' in wide
-  assert 'interval' not in tables.tables(comparison.mean_over_seeds([with_interval(0.5, 0.515)]))
+  assert 'interval' not in tables.tables(report.mean_over_seeds([with_interval(0.5, 0.515)]))
   old = row | {'missing': [{name: value for name, value in row['missing'][0].items() if 'interval' not in name}]}
-  assert 'interval' not in tables.tables(comparison.mean_over_seeds([old, with_interval(0.5, 0.6, 1)]))
+  assert 'interval' not in tables.tables(report.mean_over_seeds([old, with_interval(0.5, 0.6, 1)]))
 
 
 def test_overall_accuracy_of_rows_by_hand(compared):
   """f = 0.1: a backup never fails, two copies and a query fail together once in a thousand times."""
-  rows = {(row['scheme'], row['r']): row for row in comparison.mean_over_seeds(compared[2])}
+  rows = {(row['scheme'], row['r']): row for row in report.mean_over_seeds(compared[2])}
   backup, copies = rows['backup-0.1', 1], rows['replication', 2]
-  assert comparison.overall(backup, 0.1) == pytest.approx(
+  assert report.overall(backup, 0.1) == pytest.approx(
       0.9 * backup['available_accuracy'] + 0.1 * backup['degraded_accuracy'])
-  assert comparison.overall(copies, 0.1) == pytest.approx(
+  assert report.overall(copies, 0.1) == pytest.approx(
       0.999 * copies['available_accuracy'] + 0.001 * copies['default_accuracy'])
   for row in rows.values():
-    assert comparison.overall(row, 0.0) == row['intact_accuracy']
+    assert report.overall(row, 0.0) == row['intact_accuracy']
     if not row['scheme'].startswith('backup'):
-      assert comparison.overall(row, 1.0) == pytest.approx(row['default_accuracy'])
+      assert report.overall(row, 1.0) == pytest.approx(row['default_accuracy'])
 
 
 def test_rows_that_cannot_be_are_left_out_with_the_reason(base_dir, tmp_path, capsys):
@@ -165,7 +208,7 @@ def test_rows_of_other_epochs_are_not_mixed_and_epochs_are_shown(compared):
     (folder / 'records.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows[:count]))
     assert [row['seed'] for row in comparison.latest(folder, trained)] == expected
   free = next(row for row in made if row['scheme'] == 'approxifer')
-  text = tables.tables(comparison.mean_over_seeds([rows[3], free | {'k': trained['k'], 'r': trained['r']}]))
+  text = tables.tables(report.mean_over_seeds([rows[3], free | {'k': trained['k'], 'r': trained['r']}]))
   epochs = text.split('Epochs of training')[1]
   assert '| addition:from_base:subtraction | 7, cut at 5 steps |' in epochs and 'approxifer' not in epochs
 
