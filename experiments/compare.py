@@ -6,8 +6,8 @@
   python -m experiments.compare --import=my_module --model=my_name        # over an F of your own, trained already
 
 Trains what needs training, under <workdir>/codes, and evaluates all. Writes one record a row to
-<workdir>/records.jsonl, and from all of these the table <workdir>/table.md and three pictures. What is done is not done
-again; what was stopped is resumed.
+<workdir>/records.jsonl, and from all of these the table <workdir>/table.md and pictures: against work, time, bytes, k.
+What is done is not done again; what was stopped is resumed.
 With --seconds_a_row=10 every row is trained for ten seconds instead of its recipe's epochs.
 A scheme is one of the families, an encoder (with F on its parities and the MLP decoder), or
 encoder:parity_model:decoder. Rows that cannot be are left out, with the reason.

@@ -14,6 +14,13 @@ FIGURES = ('degraded_accuracy', 'reconstruction_accuracy', 'intact_accuracy', 'a
            'relative_error', 'frontend_work', 'worker_work')
 COSTS = ('frontend_time', 'worker_time', 'parity_time', 'frontend_time_1', 'worker_time_1', 'parity_time_1',
          'wire_out', 'wire_back')  # not in all
+# Of each kind of cost a picture, of two panels: their axes, and the figures there.
+PANELS = {
+    'work': (('frontend work, relative to k inferences by F', 'worker work, relative to k inferences by F'),
+             ('frontend_work', 'worker_work')),
+    'time': (('frontend time, 64 groups, relative to k inferences by F',
+              'worker time, 64 groups, relative to k inferences by F'), ('frontend_time', 'worker_time')),
+    'bytes': (('bytes to the workers, in k queries', 'bytes back, in k answers'), ('wire_out', 'wire_back'))}
 
 
 def training_of(record: dict) -> tuple:
@@ -92,10 +99,10 @@ def report(rows: Sequence[dict], path: Path | None, title: str, note: str = '') 
 
 
 def save_pictures(rows: Sequence[dict], workdir: Path, title: str) -> list[Path]:
-  """What was lost against extra work and against k, overall accuracy against f, from rows of `mean_over_seeds`.
+  """What was lost against k, work, time and bytes, and overall accuracy against f, from rows of `mean_over_seeds`.
 
-  Drawn are the rows of the smallest r, the last picture at the smallest k: more would hide each other. Work that is not
-  known is not drawn, nor overall accuracy where there are no classes.
+  Drawn are the rows of the smallest r, the last picture at the smallest k: more would hide each other. Costs that are
+  not known are not drawn, nor is overall accuracy where there are no classes.
   """
   try:
     from lcode.runs import plots  # matplotlib is for pictures alone
@@ -112,14 +119,14 @@ def save_pictures(rows: Sequence[dict], workdir: Path, title: str) -> list[Path]
     by_k.setdefault(row['scheme'], []).append((row['k'], measure.scale * row[by]))
   pictures = [plots.save_lines(workdir / 'accuracy-against-k.png', f'{title}, r = {r}: {measure.name} against k',
                                {name: sorted(points) for name, points in by_k.items()}, 'k', measure.axis)]
-  known = [row for row in rows if row['frontend_work'] is not None and row['worker_work'] is not None]
-  if known:
-    work = {f'{where} work, relative to k inferences by F': [row[f'{where}_work'] for row in known]
-            for where in ('frontend', 'worker')}
-    pictures.insert(0, plots.save_points(
-        workdir / 'accuracy-against-work.png', f'{title}, r = {r}: {measure.name} against work',
-        [row['scheme'] for row in known], [f'k={row["k"]}' for row in known], work,
-        [measure.scale * row[by] for row in known], measure.axis))
+  for cost, (axes, names) in PANELS.items():
+    known = [row for row in rows if all(row.get(name) is not None for name in names)]
+    if known:
+      pictures.append(plots.save_points(
+          workdir / f'accuracy-against-{cost}.png', f'{title}, r = {r}: {measure.name} against {cost}',
+          [row['scheme'] for row in known], [f'k={row["k"]}' for row in known],
+          {axis: [row[name] for row in known] for axis, name in zip(axes, names)},
+          [measure.scale * row[by] for row in known], measure.axis))
   if by == 'degraded_accuracy':
     curves = {row['scheme']: [(f, 100 * overall(row, f)) for f in np.linspace(0, 0.3, 31)]
               for row in rows if row['k'] == k}
