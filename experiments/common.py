@@ -18,6 +18,7 @@ from absl import app, flags, logging
 from lcode import data, models
 from lcode.coding import coders
 from lcode.errors import InputError, OutOfTime
+from lcode.models.forms import FORMS
 from lcode.runs.configs import RunOptions
 from lcode.runs.parts import PARITY_MODELS
 from lcode.runs.presets import PRESETS, get_preset
@@ -56,7 +57,7 @@ def define_base_flags(default: str = 'digits') -> None:
     flags.DEFINE_string('base_model', 'mlp', ', '.join(models.MODELS))
 
 
-def define_code_flags(default: str = 'digits', scheme: str = 'bundle') -> None:
+def define_code_flags(default: str = 'digits', scheme: str = 'mosaic') -> None:
   define_base_flags(default)
   with group('The code'):
     flags.DEFINE_string('scheme', None, f'{", ".join(PRESETS)}; an encoder, or encoder:parity_model:decoder; '
@@ -67,10 +68,11 @@ def define_code_flags(default: str = 'digits', scheme: str = 'bundle') -> None:
     flags.DEFINE_string('decoder', None, ', '.join(coders.DECODERS))
     flags.DEFINE_string('parity_model', None, 'what answers the parities: ' + '; '.join(
         f'{name}: {answerer.text}' if answerer.text else name for name, answerer in PARITY_MODELS.items()))
-    flags.DEFINE_integer('backup_multiply_adds', None, 'of --parity_model=backup: what it may take for a query')
+    flags.DEFINE_string('form', '', f'of the small network that answers: {", ".join(FORMS)}; default: of F\'s kind')
+    flags.DEFINE_integer('multiply_adds', None, 'of that network for a query; default: 1/k of F\'s time, by work')
 
 
-def scheme_from_flags(default: str = 'bundle', **others) -> dict:
+def scheme_from_flags(default: str = 'mosaic', **others) -> dict:
   """k, r, the parts, loss and recipe of the scheme that the flags name, with what they and `others` say otherwise.
 
   Parts that are named without a scheme go with those of "Learning a Code".
@@ -82,7 +84,7 @@ def scheme_from_flags(default: str = 'bundle', **others) -> dict:
   k, r = FLAGS.k, FLAGS.r
   if preset.per_query:  # each query for itself, whatever k is
     k, r = 1, r if preset.copies else 1
-  return fields | {'k': k, 'r': r, 'backup_multiply_adds': FLAGS.backup_multiply_adds}
+  return fields | {'k': k, 'r': r, 'multiply_adds': FLAGS.multiply_adds, 'form': FLAGS.form}
 
 
 def define_training_flags() -> None:

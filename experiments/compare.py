@@ -18,6 +18,7 @@ from absl import flags
 from experiments import common
 from experiments.studies import comparison, tables
 from lcode.errors import InputError
+from lcode.models.forms import FORMS
 from lcode.runs.presets import PRESETS
 from lcode.runs.progress import print_table
 
@@ -35,6 +36,7 @@ def define_flags():
   flags.DEFINE_list('seeds', ['0'], 'of the codes; the base model is the same')
   flags.DEFINE_integer('epochs', None, 'of every code that is trained; default: its recipe\'s')
   flags.DEFINE_list('backup_work', ['0.05', '0.2'], 'multiply-adds of the backups, relative to an inference by F')
+  flags.DEFINE_string('form', '', f'of the small networks: {", ".join(FORMS)}; default: of F\'s kind')
   flags.DEFINE_string('workdir', 'runs/compare', 'where codes, records, table and pictures go')
   common.define_training_flags()
   common.define_cost_flags()
@@ -46,7 +48,7 @@ def main():
   schemes = tuple(PRESETS) if FLAGS.schemes == ['all'] else tuple(FLAGS.schemes)
   what = comparison.Comparison(
       FLAGS.dataset, FLAGS.base_model, schemes, common.numbers('k', int), common.numbers('r', int),
-      common.numbers('seeds', int), FLAGS.epochs, common.numbers('backup_work', float))
+      common.numbers('seeds', int), FLAGS.epochs, common.numbers('backup_work', float), form=FLAGS.form)
   made = comparison.compare(what, FLAGS.workdir, FLAGS.base_dir, common.training_run_options())
   if not made:
     raise InputError(f'--schemes={",".join(FLAGS.schemes)} at --k={",".join(FLAGS.k)} and --r={",".join(FLAGS.r)} '

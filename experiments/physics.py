@@ -4,9 +4,9 @@
 
 A query is six numbers (angle, speed, damping, the drive's strength and frequency, the pendulum's own frequency), the
 answer the angle at 16 times. Every preset that applies is trained or set up over it with the mean squared error, and
-judged by the relative error of what it reconstructs: 0.04 for a bundle, 0.20 for a mosaic (at one query's bytes), 0.31
-for a learned encoder and decoder, 0.43 for splines, 0.98 for the default answer. To use your own function, copy this
-file and change F.
+judged by the relative error of what it reconstructs: 0.04 for a bundle and, at one query's bytes, for narrow queries,
+0.20 for a mosaic, 0.31 for a learned encoder and decoder, 0.43 for splines, 0.98 for the default answer. To use your
+own function, copy this file and change F.
 """
 
 import jax
@@ -74,6 +74,8 @@ def schemes(code):
       'smoothing splines (NeRCC)': dict(encoder='spline', decoder='spline'),
       'mosaic, three of six numbers each': dict(encoder='mosaic', decoder='bundle',
                                                 parity_model=lcode.tile_students(mlp, code.k)),
+      'narrow, six rounded numbers each': dict(encoder='narrow', decoder='bundle',
+                                               parity_model=lcode.narrow_students(mlp, code.k)),
       'bundle': dict(encoder='bundle', decoder='bundle', parity_model=lcode.students(mlp)),
   }
   for name, parts in wanted.items():

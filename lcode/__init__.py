@@ -9,11 +9,12 @@ __version__ = '0.1.0'
 
 _NAMES = {
     'Code': 'coding.code', 'every_pattern': 'coding.code', 'sampled_patterns': 'coding.code',
-    'Scheme': 'coding.scheme', 'make_scheme': 'coding.scheme', 'erase': 'coding.scheme',
-    'stack_units': 'coding.scheme', 'make_codec': 'coding.codec', 'Codec': 'coding.codec',
+    'Scheme': 'coding.scheme', 'make_scheme': 'coding.scheme', 'erase': 'coding.units',
+    'stack_units': 'coding.units', 'make_codec': 'coding.codec', 'Codec': 'coding.codec',
     'ParityModel': 'coding.parity_model', 'students': 'coding.parity_model',
-    'tile_students': 'coding.parity_model', 'tile_shape': 'coding.coders.mosaic',
-    'from_module': 'coding.parity_model', 'group_costs': 'coding.costs', 'evaluate': 'training.evaluate',
+    'narrow_students': 'coding.parity_model', 'tile_students': 'coding.parity_model',
+    'tile_shape': 'coding.coders.mosaic', 'from_module': 'coding.parity_model', 'group_costs': 'coding.costs',
+    'evaluate': 'training.evaluate',
     'register_encoder': 'coding.coders', 'register_decoder': 'coding.coders', 'register_model': 'models',
     'register_dataset': 'data', 'Spec': 'data',
     'fit': 'training.fit', 'Fitted': 'training.fit', 'TrainingOptions': 'training.options',
@@ -26,6 +27,7 @@ _NAMES = {
     'BaseConfig': 'runs.configs', 'RunOptions': 'runs.configs', 'train_base': 'runs.base_model',
     'Preset': 'runs.presets', 'config_of': 'runs.presets', 'evaluate_code': 'runs.code_run',
     'register_preset': 'runs.presets', 'register_parity_model': 'runs.parts',
+    'export_code': 'serving.export', 'load_export': 'serving.exported', 'Exported': 'serving.exported',
     'Recipe': 'training.recipes', 'RECIPES': 'training.recipes',
     'InputError': 'errors', 'DivergedError': 'errors', 'OutOfTime': 'errors',
 }

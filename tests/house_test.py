@@ -13,7 +13,9 @@ ROOMS = [('errors',), ('coding', 'models', 'data'), ('training',), ('runs',), ('
 ONLY_IN = {'tensorflow_datasets': 'lcode/data/tfds.py', 'sklearn': 'lcode/data/datasets.py',
            'orbax': 'lcode/training/checkpoint.py', 'tensorboardX': 'lcode/runs/progress.py',
            'rich': 'lcode/runs/progress.py', 'PIL': 'lcode/data/tfds.py',
-           'matplotlib': 'experiments/studies/plots.py'}
+           'matplotlib': 'experiments/studies/plots.py', 'ray': 'lcode/serving/cluster.py',
+           'starlette': 'lcode/serving/http.py', 'prometheus_client': 'lcode/serving/metrics.py',
+           'uvicorn': 'experiments/serve.py'}
 
 
 def modules(*folders):

@@ -15,7 +15,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # Where a package is called otherwise than what is imported of it.
 DISTRIBUTIONS = {'orbax': 'orbax-checkpoint', 'tensorflow_datasets': 'tensorflow-datasets', 'absl': 'absl-py',
-                 'PIL': 'pillow', 'sklearn': 'scikit-learn', 'jaxlib': 'jax', 'scipy': 'jax'}
+                 'PIL': 'pillow', 'sklearn': 'scikit-learn', 'jaxlib': 'jax', 'scipy': 'jax',
+                 'prometheus_client': 'prometheus-client'}
 
 
 def setup_lines(section, option):
@@ -57,8 +58,9 @@ def test_requirements_are_what_the_library_and_its_experiments_need():
 def test_what_is_imported_is_required():
   library = names(setup_lines('options', 'install_requires'))
   extra = names(setup_lines('options.extras_require', 'experiments'))
-  assert third_party('lcode') <= library | {'scikit-learn', 'tensorboardX'}  # which lcode can do without, see below
-  assert third_party('experiments') <= library | extra
+  serving = names(setup_lines('options.extras_require', 'serving'))
+  assert third_party('lcode') <= library | serving | {'scikit-learn', 'tensorboardX'}  # without which lcode can do
+  assert third_party('experiments') <= library | extra | serving
   # Not imported, but TFDS reads and prepares its directories with it.
   assert library - third_party('lcode') == {'importlib_resources'}
 
@@ -120,11 +122,11 @@ def test_the_library_alone_reads_a_tfds_directory(python, tmp_path):
 PREPARE_AND_READ = '''
 import pathlib
 import numpy as np
-from lcode.data import tfds
+from lcode.data import tfds, upstream
 
 images = np.arange(3 * 28 * 28, dtype=np.uint8).reshape(3, 28, 28)
 tfds.fetch = lambda *_: {}
-tfds._idx_examples = lambda files, split: (images[..., None], np.array([2, 0, 1], np.uint8))
+upstream.idx_examples = lambda files, split: (images[..., None], np.array([2, 0, 1], np.uint8))
 tfds.prepare('mnist', pathlib.Path('data'))
 arrays = tfds.read(tfds.locate('mnist', 'data'))
 for split in 'train', 'test':

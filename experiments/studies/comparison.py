@@ -13,6 +13,7 @@ from lcode.coding.code import Code
 from lcode.coding.costs import cost
 from lcode.data.digest import sha256
 from lcode.errors import InputError, whole
+from lcode.models.forms import check_form
 from lcode.runs import base_model, records
 from lcode.runs.code_run import train_code
 from lcode.runs.configs import CodeConfig, RunOptions
@@ -37,6 +38,7 @@ class Comparison:
     seeds: of the codes.
     epochs, recipe, loss: of every code that is trained; None for its own.
     backup_work: multiply-adds of the backups, relative to an inference by F.
+    form: of every small network (`models.forms`); '' for that of F's kind.
 
   Raises:
     InputError: if there is nothing to compare, or a number is not allowed.
@@ -52,6 +54,7 @@ class Comparison:
   backup_work: tuple[float, ...] = (0.05, 0.2)
   recipe: str | None = None
   loss: str | None = None
+  form: str = ''
 
   def __post_init__(self):
     for name in ('schemes', 'ks', 'rs', 'seeds', 'backup_work'):
@@ -64,6 +67,7 @@ class Comparison:
     for work in self.backup_work:
       if not work >= 0:
         raise InputError(f'backup_work={work!r} is not allowed: give 0 or more, relative to an inference by F.')
+    check_form(self.form)
     for scheme in self.schemes:
       get_preset(scheme)
 
@@ -76,7 +80,7 @@ class Comparison:
         name = f'{scheme}-{work:g}' if work else scheme
         try:
           yield name, k, r, config_of(scheme, k, r, self.dataset, self.base_model, seed, self.epochs,
-                                      int(work * base_multiply_adds), self.recipe, self.loss)
+                                      int(work * base_multiply_adds), self.recipe, self.loss, self.form)
         except InputError as error:
           console.print(f'{name}, k={k}, r={r}: left out: {error}', highlight=False, soft_wrap=True)
 
@@ -155,8 +159,19 @@ def mean_over_seeds(rows: Sequence[dict]) -> list[dict]:
                   'passthrough': members[0]['passthrough'], 'at_frontend': _at_frontend(members[0]),
                   'code': [members[0]['config'][name] for name in 'kr'], 'epochs': epochs, 'max_steps': max_steps,
                   'by_missing': [float(np.mean([row['missing'][m]['degraded_accuracy'] for row in members]))
-                                 for m in range(len(members[0]['missing']))]})
+                                 for m in range(len(members[0]['missing']))], 'intervals': _intervals(members)})
   return means
+
+
+def _intervals(members) -> list[list[float]] | None:
+  """Of the degraded accuracy, (low, high) for each number of missing units; not all records have them.
+
+  Ends are means over the seeds: all are judged on the same test split, so that more seeds make no interval narrower.
+  """
+  name = 'degraded_accuracy_interval'
+  if not all(name in missing for row in members for missing in row['missing']):
+    return None
+  return np.mean([[missing[name] for missing in row['missing']] for row in members], axis=0).tolist()
 
 
 def overall(row: dict, unavailable: float) -> float:

@@ -54,7 +54,7 @@ def save_groups(path: Path, images: np.ndarray, parities: np.ndarray, true: np.n
 
 
 def save_points(path: Path, title: str, names: list[str], labels: list[str], panels: dict[str, list[float]],
-                heights: list[float], ylabel: str) -> Path:
+                heights: list[float], ylabel: str, xscale: str = 'symlog') -> Path:
   """A panel for each of `panels` (its x axis and values); a colour for each name, its points labelled."""
   figure, axes = plt.subplots(1, len(panels), figsize=(6 * len(panels), 5), sharey=True, squeeze=False,
                               layout='constrained')
@@ -64,20 +64,22 @@ def save_points(path: Path, title: str, names: list[str], labels: list[str], pan
       axis.plot([xs[i] for i in chosen], [heights[i] for i in chosen], linestyle='', label=name, **style)
       for i in chosen:
         axis.annotate(labels[i], (xs[i], heights[i]), fontsize=6, xytext=(3, 3), textcoords='offset points')
-    axis.set_xscale('symlog', linthresh=1e-3)
+    axis.set_xscale(xscale, **({'linthresh': 1e-3} if xscale == 'symlog' else {}))
     axis.set_xlabel(xlabel)
     axis.grid(alpha=0.3)
   axes[0, 0].set_ylabel(ylabel)
   return _finish(figure, axes[0, 0], title, path)
 
 
-def save_lines(path: Path, title: str, lines: dict[str, list[tuple[float, float]]], xlabel: str, ylabel: str) -> Path:
+def save_lines(path: Path, title: str, lines: dict[str, list[tuple[float, float]]], xlabel: str, ylabel: str,
+               yscale: str = 'linear') -> Path:
   """A line for each name."""
   figure, axis = plt.subplots(figsize=(8, 5), layout='constrained')
   for (name, points), style in zip(lines.items(), _styles()):
     axis.plot(*zip(*points), label=name, **style | ({'marker': ''} if len(points) > 20 else {}))
   axis.set_xlabel(xlabel)
   axis.set_ylabel(ylabel)
+  axis.set_yscale(yscale)
   axis.grid(alpha=0.3)
   return _finish(figure, axis, title, path)
 

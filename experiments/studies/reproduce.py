@@ -58,13 +58,13 @@ def reproduce(rows: Iterable[Row], workdir: str, options: RunOptions, budget_s: 
 
 def record_of(row: Row, path: Path) -> dict | None:
   """The newest finished record of a row, over the base model under <path>/bases if one lies there."""
-  wanted = dataclasses.asdict(row.config) | {'backup_multiply_adds': None}
+  wanted = dataclasses.asdict(row.config) | {'multiply_adds': None}
   finished = [record['base_sha256'] for record in records.read(path / 'bases' / row.base) if record.get('finished')]
   for record in reversed(records.read(path / row.base)):
     if (record.get('kind'), record.get('max_steps')) != ('comparison', None):
       continue
     same = (record['scheme'], record['k'], record['r']) == (row.name, row.k, row.r)
-    if same and record['config'] | {'backup_multiply_adds': None} == wanted and (
+    if same and record['config'] | {'multiply_adds': None} == wanted and (
         not finished or record['base_sha256'] == finished[-1]):
       return record
   return None

@@ -127,6 +127,12 @@ def best_suite() -> list[Row]:
       for k, r in [(2, 1), (3, 1), (4, 1), (5, 1), (8, 1), (10, 1), (4, 2)]:
         if seed == 0 or model == 'mlp':
           rows.append(Row(dataset, model, 'mosaic', k, r, seed, _epochs(dataset, model, 'mosaic')))
+  # A learned code over a frozen F that answers the parity itself, the 2018 paper's setting.
+  for dataset, model in models:
+    if dataset != 'cifar10':
+      codes = [(2, 1), (3, 1), (5, 1), (4, 2)] if model == 'mlp' else [(2, 1)]
+      rows += [Row(dataset, model, 'learned-features', k, r, 0, _epochs(dataset, model, 'learned-features'), None,
+                   *known.get((dataset, model, k, r), (None, ''))) for k, r in codes]
   for dataset, model in models:  # the rival: a query's answer by a small network at the frontend, whatever k
     rows += [Row(dataset, model, 'backup', 2, epochs=_epochs(dataset, model, 'backup'), backup_work=work)
              for work in BACKUPS]

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from lcode.errors import InputError
 
+WIDE = 0.02  # of an interval, from end to end
+
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
   """A table; raises InputError if a row has another number of cells than the header."""
@@ -16,7 +18,10 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def tables(rows: Sequence[dict]) -> str:
-  """Tables of `mean_over_seeds` rows: for each r the accuracies, the extra work and the epochs, a column for each k."""
+  """Tables of `mean_over_seeds` rows: for each r the accuracies, the extra work and the epochs, a column for each k.
+
+  Intervals of the accuracies have a table where one is wider than `WIDE`, as on a test split of a few hundred queries.
+  """
   parts = []
   for r in sorted({row['r'] for row in rows}):
     here = {(row['scheme'], row['k']): row for row in rows if row['r'] == r}
@@ -28,6 +33,9 @@ def tables(rows: Sequence[dict]) -> str:
     parts.append(f'r = {r}. Degraded accuracy, %, with {counts} missing')
     parts.append(_table(ks, {name: [_degraded(here.get((name, k))) for k in ks] for name in names} | {
         f'{name}, nothing missing': [_percent(here.get((name, k)), 'intact_accuracy') for k in ks] for name in intact}))
+    if any(high - low > WIDE for row in here.values() for low, high in row['intervals'] or ()):
+      parts.append(f'r = {r}. 95 % interval of the degraded accuracy, %, with {counts} missing')
+      parts.append(_table(ks, {name: [intervals(here.get((name, k))) for k in ks] for name in names}))
     parts.append(f'r = {r}. Extra work at the frontend + at the workers, relative to k inferences by F')
     parts.append(_table(ks, {name: [added(here.get((name, k)), 'work') for k in ks] for name in names}))
     if any('frontend_time' in row for row in here.values()):
@@ -52,6 +60,13 @@ def epochs_of(row: dict | None) -> str:
   if row is None or not row['epochs']:
     return ''
   return str(row['epochs']) + (f', cut at {row["max_steps"]} steps' if row['max_steps'] else '')
+
+
+def intervals(row: dict | None) -> str:
+  """`low to high` for each number of missing units, '' where records do not tell."""
+  if row is None or not row['intervals']:
+    return ''
+  return ' / '.join(f'{100 * low:.1f} to {100 * high:.1f}' for low, high in row['intervals'])
 
 
 def _degraded(row):

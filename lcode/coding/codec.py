@@ -44,21 +44,7 @@ def make_codec(scheme: Scheme, params, model_state=None) -> Codec:
   code = scheme.code
   sent = code.r if scheme.systematic else code.n
 
-  @jax.jit
-  def decode_all(params, outputs, available):
-    g, n, *answer = outputs.shape
-    outputs = outputs.reshape(g, n, math.prod(answer))
-    there = available & jnp.isfinite(outputs).all(-1)
-    decode_one = functools.partial(scheme.decode, check_finite=False)  # it has just been looked at
-    decoded = jax.vmap(decode_one, (None, 0, 0))(params, outputs, there)
-    # Whatever a decoder makes of too little, it is no answer.
-    answered = there.sum(1, keepdims=True) >= code.k
-    if scheme.passthrough:
-      answered |= there[:, :code.k]
-    decoded = jnp.where(answered[..., None], decoded, jnp.nan)
-    answer = answer[1:] if scheme.bundled else answer
-    return decoded.reshape(g, code.k, *answer)
-
+  decode_all = jax.jit(functools.partial(decode_groups, scheme))
   encode_all = jax.jit(jax.vmap(scheme.encode, (None, 0)))
   infer_all = jax.jit(lambda *args: scheme.infer(*args, flat=False)[0])
   params, model_state = jax.device_put((params, model_state or {}))  # once, not with every call
@@ -79,3 +65,22 @@ def make_codec(scheme: Scheme, params, model_state=None) -> Codec:
     return infer_all(params, model_state, base_variables, parities)
 
   return Codec(encode, decode, infer)
+
+
+def decode_groups(scheme: Scheme, params, outputs, available):
+  """What `Codec.decode` compiles: outputs [g, n, *O] ([g, n, k, *O] of a bundle), available bool[g, n] -> [g, k, *O].
+
+  For those who compile it themselves; any arrays are taken, and too few answers are NaN.
+  """
+  code, (g, n, *answer) = scheme.code, outputs.shape
+  outputs = outputs.reshape(g, n, math.prod(answer))
+  there = available & jnp.isfinite(outputs).all(-1)
+  decode_one = functools.partial(scheme.decode, check_finite=False)  # it has just been looked at
+  decoded = jax.vmap(decode_one, (None, 0, 0))(params, outputs, there)
+  # Whatever a decoder makes of too little, it is no answer.
+  answered = there.sum(1, keepdims=True) >= code.k
+  if scheme.passthrough:
+    answered |= there[:, :code.k]
+  decoded = jnp.where(answered[..., None], decoded, jnp.nan)
+  answer = answer[1:] if scheme.bundled else answer
+  return decoded.reshape(g, code.k, *answer)

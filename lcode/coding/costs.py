@@ -99,7 +99,8 @@ def extra_work(scheme: Scheme, parts: dict[str, Any]) -> dict[str, float]:
 def wire_costs(scheme: Scheme, params, model_state, base_variables, query_shape, num_outputs: int) -> dict[str, float]:
   """What a code adds on the wire: `wire_out` in bytes of k queries, `wire_back` in bytes of k answers.
 
-  A backup at the frontend sends nothing. Arguments and errors as of `group_costs`, of which nothing is compiled here.
+  Both relative to float32 queries, of which 8-bit pixels sent as bytes would be a quarter. A backup at the frontend
+  sends nothing. Arguments and errors as of `group_costs`, of which nothing is compiled here.
   """
   k = scheme.code.k
   x = jax.ShapeDtypeStruct((k, *shape_of(query_shape)), np.float32)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from lcode.coding.base import checked_answers
 from lcode.coding.checks import shown
-from lcode.coding.coders import mosaic
+from lcode.coding.coders import mosaic, narrow
 from lcode.errors import InputError, whole
 
 
@@ -145,6 +145,21 @@ def tile_students(module: nn.Module, k: int, start: Callable | None = None) -> P
   return _each(from_module(module, start=start), type(module).__name__, take_apart, 'mosaics')
 
 
+def narrow_students(module: nn.Module, k: int, start: Callable | None = None) -> ParityModel:
+  """One small network that answers each of the k queries in the bits of one, rounded; see `coders.narrow`.
+
+  Args:
+    module: x [b, *S] -> floats [b, *O], of 1/k of F's work; each of the r parities gets its own variables.
+    k: data units of the code, 8 at most.
+    start: see `from_module`.
+
+  Raises:
+    InputError: as `from_module`, or if k is no whole number of 1 to 8.
+  """
+  narrow.places(whole('k', k))
+  return _each(from_module(module, start=start), type(module).__name__, functools.partial(narrow.unpack, k=k), 'packs')
+
+
 def _each(one: ParityModel, name: str, take_apart: Callable, parities: str) -> ParityModel:
   """Answers each query that `take_apart`, parities -> [b, k, *S], finds in a parity."""
 
@@ -172,7 +187,7 @@ def default_answer() -> ParityModel:
   def apply(variables, base_variables, x, train, axis_name, key=None):
     del base_variables, train, axis_name, key
     answer = variables['params']['answer']
-    return jnp.broadcast_to(answer, (len(x), *answer.shape)), {}
+    return jnp.broadcast_to(answer, (x.shape[0], *answer.shape)), {}
 
   return ParityModel(init, apply, shared=True, at_frontend=True, takes=('copies',))
 
@@ -202,17 +217,23 @@ def apply_all(model: ParityModel, params, state, base_variables, parities, train
   batches = [parities.reshape(g * m, *shape)] if model.shared else [parities[:, j] for j in range(m)]
   answers, new_state = [], {}
   for j, x in enumerate(batches):
-    variables = dict(state.get(str(j), {}))
-    if str(j) in params:
-      variables['params'] = params[str(j)]
-    own_key = None if key is None else jax.random.fold_in(key, j)
-    applied = model.apply(variables, base_variables, x, train, axis_name, own_key)
-    if not isinstance(applied, tuple) or len(applied) != 2:
-      raise InputError(f'the apply of a parity model returned a {type(applied).__name__}: return the answers and the '
-                       'new other collections, {} for none.')
-    answer, others = applied
-    answers.append(checked_answers(answer, len(x), 'what answers the parities'))
+    answer, others = apply_one(model, params, state, base_variables, x, j, train, axis_name, key)
+    answers.append(answer)
     if others:
       new_state[str(j)] = others
   answers = answers[0].reshape(g, m, *answers[0].shape[1:]) if model.shared else jnp.stack(answers, 1)
   return answers, new_state
+
+
+def apply_one(model: ParityModel, params, state, base_variables, x, j: int, train=False, axis_name=None, key=None):
+  """Parities of number j alone, [b, *S] -> floats [b, *O] ([b, k, *O] of bundles), others; see `apply_all`."""
+  j = 0 if model.shared else j
+  variables = dict(state.get(str(j), {}))
+  if str(j) in params:
+    variables['params'] = params[str(j)]
+  own_key = None if key is None else jax.random.fold_in(key, j)
+  applied = model.apply(variables, base_variables, x, train, axis_name, own_key)
+  if not isinstance(applied, tuple) or len(applied) != 2:
+    raise InputError(f'the apply of a parity model returned a {type(applied).__name__}: return the answers and the '
+                     'new other collections, {} for none.')
+  return checked_answers(applied[0], x.shape[0], 'what answers the parities'), applied[1]

@@ -38,6 +38,7 @@ def check_together(encoder, decoder, model: ParityModel) -> None:
 
 TOGETHER = {'bundles': "encoder='bundle', parity_model=students(...) and decoder='bundle'",
             'mosaics': "encoder='mosaic', parity_model=tile_students(...) and decoder='bundle'",
+            'packs': "encoder='narrow', parity_model=narrow_students(...) and decoder='bundle'",
             'copies': "encoder='replication'"}
 
 

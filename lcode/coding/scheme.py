@@ -5,21 +5,20 @@ serving all call the same functions.
 """
 
 import math
-import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.errors
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from lcode.coding import coders
 from lcode.coding.base import Flat
 from lcode.coding.checks import check_units, checked_outputs, checked_queries, kind, shown, wide
 from lcode.coding.code import check_code, Code
-from lcode.coding.parity_model import apply_all, base_itself, init_all, ParityModel
+from lcode.coding.parity_model import apply_all, apply_one, base_itself, init_all, ParityModel
 from lcode.coding.parts import check_parity_model, check_together
+from lcode.coding.units import erase
 from lcode.errors import InputError, one_of, whole
 
 PARTS = ('encoder', 'parity_model', 'decoder')
@@ -48,6 +47,8 @@ class Scheme(NamedTuple):
     candidates: part -> parameters to choose from on validation groups, for parts that are not trained by gradients.
     at_frontend: True if what answers the parities runs at the frontend, so that it is never missing.
     bundled: True if every parity is answered by k answers.
+    reply: (params, model_state, base_variables, x [b, *S], j) -> [b, *O], of bundles [b, k, *O]: `infer` on coded
+      queries of number j alone, as a worker does it; None where `infer` takes a group as a whole.
   """
 
   code: Code
@@ -61,54 +62,7 @@ class Scheme(NamedTuple):
   candidates: dict[str, list]
   at_frontend: bool
   bundled: bool = False
-
-
-def erase(outputs, available):
-  """Zeroes the units of `outputs` [n, ...] that are not `available` [n]: no value (nor NaN) and no gradient leaks."""
-  if np.ndim(outputs) < 1 or np.shape(available) != np.shape(outputs)[:1] or jnp.result_type(available) != bool:
-    raise InputError(f'available={shown(available)} does not fit outputs of shape {list(np.shape(outputs))}: give one '
-                     'bool for each of the units, no indices.')
-  return jnp.where(jnp.reshape(available, (-1,) + (1,) * (np.ndim(outputs) - 1)), outputs, 0)
-
-
-def stack_units(base_outputs, replies, axis: int = -2):
-  """F's outputs over the replies to the parities, as `decode` takes them.
-
-  Args:
-    base_outputs: floats [..., k, *O], F's answers to the queries.
-    replies: floats [..., r, *O]; of a bundle [..., r, k, *O], or as vectors, [..., r, k * C].
-    axis: that of the units in `base_outputs`: the last but one for answers that are vectors, [..., k, C], else 1 for
-      what a `Codec` takes and gives, [g, k, *O].
-
-  Returns:
-    floats [..., n, *O]; of a bundle [..., n, k, *O] or [..., n, k * C], F's own answer followed by zeros.
-
-  Raises:
-    InputError: if the shapes do not fit each other.
-  """
-  for name, array in (('base_outputs', base_outputs), ('replies', replies)):
-    if not hasattr(array, 'dtype') or not jnp.issubdtype(array.dtype, jnp.floating):
-      raise InputError(f'{name} must be an array of floating-point numbers, not {kind(array)}.')
-  if not isinstance(axis, numbers.Integral):
-    raise InputError(f'axis={axis!r} is no axis: give a whole number, 1 for [groups, k, ...].')
-  shape, at = base_outputs.shape, axis % max(base_outputs.ndim, 1)
-  if not -len(shape) <= axis < len(shape) or replies.ndim <= at or replies.shape[:at] != shape[:at]:
-    raise InputError(f'base_outputs {list(shape)} and replies {list(replies.shape)} differ before the units, on '
-                     f'axis={axis}: give that of base_outputs, 1 for [groups, k, ...].')
-  k, answer, reply = shape[at], shape[at + 1:], replies.shape[at + 1:]
-  if reply == answer:
-    return jnp.concatenate([base_outputs, replies], axis=at)
-  if reply == (k, *answer):
-    base_outputs, more = jnp.expand_dims(base_outputs, at + 1), k - 1
-  elif math.prod(reply) == math.prod(answer):  # vectors, as a default answer's
-    return jnp.concatenate([base_outputs, replies.reshape(*replies.shape[:at + 1], *answer)], axis=at)
-  elif reply == (k * math.prod(answer),) and len(answer) == 1:
-    more = reply[0] - answer[0]
-  else:
-    raise InputError(f'a reply {list(reply)} is neither like an answer of F, {list(answer)}, nor like k={k} of them: '
-                     'give what infer returned, and axis=1 where answers are no vectors.')
-  padding = [(0, more if i == at + 1 else 0) for i in range(base_outputs.ndim)]
-  return jnp.concatenate([jnp.pad(base_outputs, padding), replies], axis=at)
+  reply: Callable | None = None
 
 
 def make_scheme(code: Code, base_apply: Callable, encoder: Any = 'mlp', decoder: Any = 'mlp',
@@ -159,6 +113,9 @@ def make_scheme(code: Code, base_apply: Callable, encoder: Any = 'mlp', decoder:
                                key)
     return answers.reshape(*answers.shape[:2], math.prod(answers.shape[2:])) if flat else answers, state
 
+  def reply(params, model_state, base_variables, x, j):
+    return apply_one(model, params['parity_model'], model_state, base_variables, x, whole('j', j, 0))[0]
+
   def decode(params, outputs, available, check_finite=True):
     outputs, available = checked_outputs(jnp.asarray(outputs), jnp.asarray(available), code)
     if check_finite:
@@ -177,7 +134,7 @@ def make_scheme(code: Code, base_apply: Callable, encoder: Any = 'mlp', decoder:
   modules = {'encoder': encoder, 'decoder': decoder}
   candidates = {part: module.candidates() for part, module in modules.items() if hasattr(module, 'candidates')}
   return Scheme(code, init, encode, infer, decode, Flat(base_apply), systematic, passthrough, candidates,
-                model.at_frontend, model.bundled)
+                model.at_frontend, model.bundled, reply)
 
 
 def _run(module, method: Callable, *args):

@@ -8,7 +8,7 @@ ratios hold on a machine that others use too.
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,7 +18,8 @@ import numpy as np
 from lcode.coding.checks import shown
 from lcode.coding.codec import make_codec
 from lcode.coding.costs import PARTS_OF_A_GROUP, shape_of
-from lcode.coding.scheme import Scheme, stack_units
+from lcode.coding.scheme import Scheme
+from lcode.coding.units import stack_units
 from lcode.errors import InputError, whole
 
 LEAST_S = 2e-3  # of a timing: shorter calls are made several times in it
@@ -39,7 +40,7 @@ def group_times(scheme: Scheme, params, model_state, base_variables, query_shape
     `platform`, `device`, `threads` (cores of the machine) and `groups`, a dictionary from the number of groups (as
     text) to `base_k_inferences`, `encode`, `parity_inference`, `decode`, and `base_inference`, F on one query a group,
     each with `microseconds` of a call and `relative` to k inferences by F for as many groups, both medians, and
-    `spread`, the quartiles of `relative`.
+    `spread`, the quartiles of `relative`; `fastest`, see `interleaved`.
 
   Raises:
     InputError: if scheme is no Scheme, query_shape no shape, or a number is below 1.
@@ -49,15 +50,15 @@ def group_times(scheme: Scheme, params, model_state, base_variables, query_shape
   shape = shape_of(query_shape)
   whole('rounds', rounds)
   device = jax.devices()[0]
-  times = {str(whole('groups', count)): _compared(_calls(scheme, params, model_state, base_variables, shape, count),
-                                                  rounds) for count in groups}
+  times = {str(whole('groups', count)): interleaved(_calls(scheme, params, model_state, base_variables, shape, count),
+                                                    rounds) for count in groups}
   return {'platform': device.platform, 'device': device.device_kind, 'threads': os.cpu_count(), 'groups': times}
 
 
 def _calls(scheme, params, model_state, base_variables, shape, groups: int) -> dict[str, Callable]:
   """The four calls, compiled and warm."""
   code, codec = scheme.code, make_codec(scheme, params, model_state)
-  x = jnp.ones((groups, code.k, *shape))
+  x = jnp.ones((groups, code.k, *shape), jnp.float32)
   queries, coded, base_apply = x.reshape(-1, *shape), codec.encode(x), jax.jit(scheme.base_apply)
   base_variables = jax.device_put(base_variables)
   units = codec.infer(base_variables, coded)
@@ -71,7 +72,23 @@ def _calls(scheme, params, model_state, base_variables, shape, groups: int) -> d
   return dict(zip(PARTS_OF_A_GROUP, calls)) | {'base_inference': lambda: base_apply(base_variables, one)}
 
 
-def _compared(calls: dict[str, Callable], rounds: int) -> dict[str, dict]:
+def interleaved(calls: Mapping[str, Callable], rounds: int = 15) -> dict[str, dict]:
+  """Times calls in turn, so that each round compares them with each other.
+
+  Args:
+    calls: functions without arguments whose results JAX can wait for; the first is what others are relative to.
+    rounds: timings of each; fewer where they take long.
+
+  Returns:
+    For each name `microseconds`, `relative` and `spread`, as of `group_times`, and `fastest`, the ratio of the fastest
+    timings: where others keep every core busy, medians of single ratios wander.
+
+  Raises:
+    InputError: if there are no calls, or rounds is below 1.
+  """
+  if not isinstance(calls, Mapping) or not calls or not all(map(callable, calls.values())):
+    raise InputError(f'calls={shown(calls)} cannot be timed: give functions without arguments, by names.')
+  whole('rounds', rounds)
   for call in calls.values():
     jax.block_until_ready(call())  # compiles
   counts = {name: math.ceil(LEAST_S / max(_timed(call, 1), 1e-9)) for name, call in calls.items()}
@@ -79,8 +96,10 @@ def _compared(calls: dict[str, Callable], rounds: int) -> dict[str, dict]:
   rounds = max(min(rounds, int(MOST_S / max(took, 1e-9))), min(rounds, 3))
   seconds = np.array([[_timed(call, counts[name]) for name, call in calls.items()] for _ in range(rounds)])
   relative = seconds / seconds[:, :1]
+  fastest = seconds.min(0) / seconds[:, 0].min()
   return {name: {'microseconds': 1e6 * float(np.median(seconds[:, i])), 'relative': float(np.median(relative[:, i])),
-                 'spread': np.quantile(relative[:, i], (0.25, 0.75)).tolist()} for i, name in enumerate(calls)}
+                 'spread': np.quantile(relative[:, i], (0.25, 0.75)).tolist(), 'fastest': float(fastest[i])}
+          for i, name in enumerate(calls)}
 
 
 def _timed(call: Callable, count: int) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lcode.data.arrays import Arrays, Spec
-from lcode.data.digest import sha256
+from lcode.data.digest import sha256, sha256_of_file
 from lcode.errors import InputError, one_of, register, whole
 
 ARRAYS = 'test_images', 'test_labels', 'train_images', 'train_labels'
@@ -20,6 +20,7 @@ SPECS = {
     'mnist': Spec(5000, (28, 28, 1), 10),
     'fashion_mnist': Spec(5000, (28, 28, 1), 10),
     'cifar10': Spec(5000, (32, 32, 3), 10, mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010), augment=True),
+    'spoken_digit': Spec(300, (32, 32, 1), 10, mean=(0.27,), std=(0.30,)),
 }
 _REGISTERED: dict[str, Callable] = {}  # how to load the data sets that users have added
 
@@ -103,7 +104,13 @@ def _load_tfds(name, data_dir):
     raise InputError(f'{name} as a TFDS directory needs tensorflow-datasets ({error}): install it, or give a data_dir '
                      'with arrays that experiments.prepare_data wrote where it is installed.') from error
   directory = tfds.locate(name, data_dir)
-  arrays = _cached(f'{name}-{tfds.fingerprint(directory)[:32]}', lambda: tfds.read(directory))
+  key = f'{name}-{tfds.fingerprint(directory)[:32]}'
+  if name == 'spoken_digit':
+    from lcode.data import speech  # scipy.signal takes a while
+    key = f'{key}-{sha256_of_file(speech.__file__)[:8]}'  # the features may change
+    arrays = _cached(key, lambda: speech.images(tfds.read_recordings(directory)))
+  else:
+    arrays = _cached(key, lambda: tfds.read(directory))
   return arrays, _source(arrays)
 
 

@@ -1,20 +1,20 @@
 """TFDS directories: read, and where they are missing prepared, without TensorFlow.
 
-TFDS's own extraction of archives wants TensorFlow. Here the upstream files are fetched (or laid into the folder
-by hand), checked against TFDS's own table of sizes and SHA-256 sums, parsed by a few lines each, and handed to the
+TFDS's own extraction of archives needs TensorFlow. Here the upstream files are fetched (or laid into the folder
+by hand), checked against TFDS's own table of sizes and SHA-256 sums, parsed (`upstream`), and handed to the
 stock builder, which writes the directory that `tfds.data_source` reads.
 """
 
 import concurrent.futures
 import contextlib
-import gzip
 import http.client
 import os
+import re
 import shutil
 import sys
-import tarfile
 import threading
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 from array_record.python import array_record_module
 
+from lcode.data import upstream
 from lcode.data.digest import sha256, sha256_of_file
 from lcode.errors import InputError
 
@@ -78,6 +79,40 @@ def read(directory: Path) -> dict[str, np.ndarray]:
   Raises:
     InputError: if a file is missing, damaged, or holds another number of examples than it should.
   """
+  arrays = {}
+  with _reading(directory) as builder:
+    for split in ('train', 'test'):
+      examples = _examples(builder, split)
+      arrays[f'{split}_images'] = np.stack([example['image'] for example in examples])
+      arrays[f'{split}_labels'] = np.array([example['label'] for example in examples], np.int32)
+      if arrays[f'{split}_images'].dtype != np.uint8:
+        raise ValueError(f'split {split} is not what features.json says')
+  return arrays
+
+
+def read_recordings(directory: Path) -> dict[str, np.ndarray]:
+  """Decodes a prepared directory of labelled recordings, whatever splits it has.
+
+  Returns:
+    By name, `{label}_{speaker}_{index}`: int16[samples]. A name is the example's `id`, or its `audio/filename` without
+    `.wav`, as TFDS's own builder stores it.
+
+  Raises:
+    InputError: as `read`, and if a name is there twice or says another label than is stored.
+  """
+  recordings = {}
+  with _reading(directory) as builder:
+    for example in (example for split in builder.info.splits for example in _examples(builder, split)):
+      name = (example['id'] if 'id' in example else example['audio/filename']).decode().removesuffix('.wav')
+      if name in recordings or not re.fullmatch(rf'{example["label"]}_[a-z]+_[0-9]+', name):
+        raise ValueError(f'the recording {name!r} of label {example["label"]} is there twice, or is not named so')
+      recordings[name] = example['audio'].astype(np.int16)
+  return recordings
+
+
+@contextlib.contextmanager
+def _reading(directory: Path) -> Iterator[tfds.core.DatasetBuilder]:
+  """The directory's builder; whatever goes wrong with it within is an InputError that names the directory."""
   verbosity = absl_logging.get_verbosity()
   absl_logging.set_verbosity(absl_logging.ERROR)  # TFDS advises to install OpenCV; PIL does
   try:
@@ -85,24 +120,26 @@ def read(directory: Path) -> dict[str, np.ndarray]:
     if builder.info.file_format.value != 'array_record':
       raise InputError(f'{directory} is stored as {builder.info.file_format.value}, lcode reads array_record alone: '
                        'name another data_dir, an empty one will be filled.')
-    arrays = {}
-    for split in ('train', 'test'):
-      source = builder.as_data_source(split=split)
-      examples = source.__getitems__(range(len(source)))
-      arrays[f'{split}_images'] = np.stack([example['image'] for example in examples])
-      arrays[f'{split}_labels'] = np.array([example['label'] for example in examples], np.int32)
-      stored = sum(_num_records(path) for path in builder.info.splits[split].filepaths)
-      if len(examples) != stored or arrays[f'{split}_images'].dtype != np.uint8:
-        raise ValueError(f'split {split} is not what dataset_info.json says')
-    return arrays
+    yield builder
   except InputError:
     raise
+  except ImportError as error:  # TFDS's own spoken digits: its feature of audio
+    raise InputError(f'{directory} needs what is not installed to be read ({error}): install it, or name another '
+                     'data_dir, an empty one will be filled.') from error
   except Exception as error:  # whatever a reader of damaged files comes up with
     reason = str(error).strip().split('\n')[0][:200] or type(error).__name__
     raise InputError(f'{directory} cannot be read ({reason}): remove that directory and run again, '
                      'or copy it anew.') from error
   finally:
     absl_logging.set_verbosity(verbosity)
+
+
+def _examples(builder, split) -> list[dict]:
+  source = builder.as_data_source(split=split)
+  examples = source.__getitems__(range(len(source)))
+  if len(examples) != sum(_num_records(path) for path in builder.info.splits[split].filepaths):
+    raise ValueError(f'split {split} is not what dataset_info.json says')
+  return examples
 
 
 def prepare(name: str, root: Path) -> None:
@@ -192,20 +229,32 @@ def _sha256(path) -> str:
 
 
 def _builder(name, files, root):
-  """The stock builder of `name`, reading `files` and encoding by PIL instead of by TensorFlow."""
+  """The stock builder of `name`, reading `files` and encoding by PIL or not at all instead of by TensorFlow."""
   import PIL.Image
 
-  examples = {'cifar10': _cifar_examples}.get(name, _idx_examples)
+  examples = {'cifar10': upstream.cifar_examples}.get(name, upstream.idx_examples)
+  splits = ('train',) if name == 'spoken_digit' else ('train', 'test')
 
   class Builder(tfds.builder_cls(name), skip_registration=True):
+
+    def _info(self):
+      if name != 'spoken_digit':
+        return super()._info()
+      return self.dataset_info_from_configs(features=tfds.features.FeaturesDict({
+          'audio': tfds.features.Tensor(shape=(None,), dtype=np.int16),  # the stock one needs TensorFlow
+          'label': tfds.features.ClassLabel(num_classes=10), 'audio/filename': tfds.features.Text()}))
 
     def _split_generators(self, dl_manager):
       del dl_manager
       if name == 'cifar10':
-        self.info.features['label'].names = _members(files, ['batches.meta.txt'])[0].decode().split()
-      return {split: self._generate_examples(split) for split in ('train', 'test')}
+        self.info.features['label'].names = upstream.cifar_classes(files)
+      return {split: self._generate_examples(split) for split in splits}
 
     def _generate_examples(self, split):
+      if name == 'spoken_digit':
+        for file, audio in upstream.recordings(files):
+          yield file, {'audio': audio, 'label': int(file[0]), 'audio/filename': file}
+        return
       for index, (image, label) in enumerate(zip(*examples(files, split))):
         pixels = PIL.Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
         example = {'image': pixels, 'label': int(label)}
@@ -215,31 +264,3 @@ def _builder(name, files, root):
 
   Builder.name = name
   return Builder(data_dir=str(root))
-
-
-def _idx_examples(files, split):
-  """(uint8[N, H, W, 1], uint8[N]) of the IDX files of MNIST and its kin."""
-  prefix = {'train': 'train', 'test': 't10k'}[split]
-  images = _idx(files[f'{prefix}-images-idx3-ubyte.gz'])
-  return images[..., None], _idx(files[f'{prefix}-labels-idx1-ubyte.gz'])
-
-
-def _idx(path) -> np.ndarray:
-  """An IDX file of unsigned bytes: magic 0, 0, 8, rank; big-endian sizes; the values."""
-  with gzip.open(path) as file:
-    content = file.read()
-  rank = content[3]
-  shape = np.frombuffer(content, '>i4', rank, offset=4)
-  return np.frombuffer(content, np.uint8, offset=4 + 4 * rank).reshape(shape)
-
-
-def _cifar_examples(files, split):
-  """(uint8[N, 32, 32, 3], uint8[N]) of CIFAR-10's binary version: a label byte, then three planes."""
-  names = [f'data_batch_{i}.bin' for i in range(1, 6)] if split == 'train' else ['test_batch.bin']
-  rows = np.concatenate([np.frombuffer(content, np.uint8).reshape(-1, 3073) for content in _members(files, names)])
-  return rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), rows[:, 0]
-
-
-def _members(files, names) -> list[bytes]:
-  with tarfile.open(files['cifar-10-binary.tar.gz']) as archive:
-    return [archive.extractfile(f'cifar-10-batches-bin/{name}').read() for name in names]

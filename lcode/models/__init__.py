@@ -7,10 +7,10 @@ from collections.abc import Callable
 import flax.linen as nn
 
 from lcode.errors import InputError, one_of, register, whole
-from lcode.models.backup import query_shape
 from lcode.models.lenet import LeNet5
 from lcode.models.mlp import Logistic, MLP
 from lcode.models.resnet import ResNet
+from lcode.models.small import query_shape
 from lcode.models.vgg import VGG
 
 

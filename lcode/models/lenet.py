@@ -22,7 +22,7 @@ class LeNet5(nn.Module):
     padding = 2 if min(x.shape[1:3]) < 32 else 0
     x = pool(nn.relu(Conv(6, (5, 5), padding=padding)(x)))
     x = pool(nn.relu(Conv(16, (5, 5), padding=0)(x)))
-    x = x.reshape(len(x), -1)
+    x = x.reshape(x.shape[0], -1)
     for width in (120, 84):
       x = nn.relu(nn.Dense(width)(x))
     return nn.Dense(self.num_outputs)(x)

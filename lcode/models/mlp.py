@@ -11,7 +11,7 @@ class Logistic(nn.Module):
   @nn.compact
   def __call__(self, x, train: bool = False):
     del train
-    return nn.Dense(self.num_outputs)(x.reshape(len(x), -1))
+    return nn.Dense(self.num_outputs)(x.reshape(x.shape[0], -1))
 
 
 class MLP(nn.Module):
@@ -23,7 +23,7 @@ class MLP(nn.Module):
   @nn.compact
   def __call__(self, x, train: bool = False):
     del train
-    x = x.reshape(len(x), -1)
+    x = x.reshape(x.shape[0], -1)
     for width in self.hidden:
       x = nn.relu(nn.Dense(width)(x))
     return nn.Dense(self.num_outputs)(x)

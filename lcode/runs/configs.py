@@ -7,6 +7,7 @@ from lcode import data, models
 from lcode.coding import coders
 from lcode.coding.code import Code
 from lcode.errors import InputError, directory, one_of, whole
+from lcode.models.forms import check_form
 from lcode.runs.parts import PARITY_MODELS
 from lcode.training.devices import check_batch, choose_devices
 from lcode.training.losses import get_loss
@@ -41,7 +42,11 @@ class BaseConfig:
 
 @dataclasses.dataclass(frozen=True)
 class CodeConfig:
-  """What a code is trained by; None stands for the recipe's choice, '' in `train` for all that can be trained."""
+  """What a code is trained by; None stands for the recipe's choice, '' in `train` for all that can be trained.
+
+  `form` ('' for that of F's kind) and `multiply_adds` a query (None for a student's share of F's) say what small
+  network a backup, a student or a parity model from scratch is (`models.forms`).
+  """
 
   dataset: str = 'digits'
   base_model: str = 'mlp'
@@ -57,8 +62,9 @@ class CodeConfig:
   batch_size: int | None = None
   seed: int = 0
   scenarios: int | None = None
-  backup_multiply_adds: int | None = None
+  multiply_adds: int | None = None
   num_byzantine: int = 0
+  form: str = ''
 
   def resolved(self) -> 'CodeConfig':
     """With the recipe's choices filled in; raises InputError on unknown names and what makes no sense."""
@@ -94,11 +100,7 @@ class CodeConfig:
       raise InputError(f'decoder=\'subtraction\' undoes sums of outputs, but {self.base_model} of a parity by the '
                        f'{self.encoder} encoder is none: use parity_model=\'from_base\', which is trained to be one, '
                        'or an affine base model (logistic) with encoder=\'addition\'.')
-    if (self.parity_model == 'backup') != (self.backup_multiply_adds is not None):
-      raise InputError(f'backup_multiply_adds={self.backup_multiply_adds} with parity_model={self.parity_model!r}: a '
-                       'backup needs to be told how many multiply-adds a query it may take, nothing else does.')
-    if self.backup_multiply_adds is not None:
-      whole('backup_multiply_adds', self.backup_multiply_adds)
+    self._check_form()
     whole('num_byzantine', self.num_byzantine, 0)
     if self.num_byzantine and not hasattr(coders.DECODERS[self.decoder], 'num_byzantine'):
       able = sorted(name for name, decoder in coders.DECODERS.items() if hasattr(decoder, 'num_byzantine'))
@@ -106,6 +108,21 @@ class CodeConfig:
                        f'by these decoders alone: {", ".join(able)}.')
     if self.scenarios is not None:
       whole('scenarios', self.scenarios)
+
+  def _check_form(self):
+    check_form(self.form)
+    if self.multiply_adds is not None:
+      whole('multiply_adds', self.multiply_adds)
+    elif self.parity_model == 'backup':
+      raise InputError('multiply_adds=None with parity_model=\'backup\': a backup has to be told how many '
+                       'multiply-adds a query it may take.')
+    named = self.form != '' or self.multiply_adds is not None
+    if named and not PARITY_MODELS[self.parity_model].sized:
+      raise InputError(f'form={self.form!r}, multiply_adds={self.multiply_adds} with parity_model={self.parity_model!r}'
+                       f': that is no small network; use {", ".join(n for n, a in PARITY_MODELS.items() if a.sized)}.')
+    if self.parity_model == 'from_scratch' and self.multiply_adds is not None and not self.form:
+      raise InputError(f'multiply_adds={self.multiply_adds} with parity_model=\'from_scratch\' is of F\'s '
+                       'architecture: name a form too, as in form=\'cnn\', or leave it out.')
 
 
 @dataclasses.dataclass(frozen=True)

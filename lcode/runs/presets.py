@@ -39,6 +39,7 @@ LEARNED, PARM = 'Learning a Code (arXiv:1806.01259)', 'ParM (arXiv:1905.00863)'
 PRESETS = {
     'learned-mlp': Preset('mlp', source=LEARNED),
     'learned-conv': Preset('conv', recipe='onecycle_conv', source=LEARNED),
+    'learned-features': Preset('features', 'features', recipe='features', source='shared features, F frozen'),
     'parm-addition': Preset('addition', 'subtraction', 'from_base', 'mse_base', 'parity', source=PARM),
     'parm-concatenation': Preset('concatenation', 'subtraction', 'from_base', 'mse_base', 'parity', source=PARM),
     'concatenation-mlp': Preset('concatenation', 'mlp', 'from_base', recipe='parity',
@@ -50,6 +51,7 @@ PRESETS = {
     'replication': Preset('replication', 'replication', per_query=True, source='r copies of every query'),
     'bundle': Preset('bundle', 'bundle', 'students', recipe='distil', source='k students of F at one worker'),
     'mosaic': Preset('mosaic', 'bundle', 'tile_students', recipe='distil', source='k small queries as one'),
+    'narrow': Preset('narrow', 'bundle', 'narrow_students', recipe='distil', source='k queries of fewer bits as one'),
     'backup': Preset('replication', 'replication', 'backup', recipe='distil', per_query=True,
                      source='a small network distilled from F'),
     'default': Preset('replication', 'replication', 'default', recipe='distil', per_query=True,
@@ -95,15 +97,16 @@ def get_preset(name: str) -> Preset:
 
 
 def config_of(name: str, k: int = 2, r: int = 1, dataset: str = 'digits', base_model: str = 'mlp', seed: int = 0,
-              epochs: int | None = None, backup_multiply_adds: int | None = None, recipe: str | None = None,
-              loss: str | None = None) -> CodeConfig:
+              epochs: int | None = None, multiply_adds: int | None = None, recipe: str | None = None,
+              loss: str | None = None, form: str = '') -> CodeConfig:
   """The resolved config of a scheme at (k, r), for `train_code`; k = 1 for a preset that answers query by query.
 
   Args:
     name: as `get_preset` takes it.
     k, r, dataset, base_model, seed: as of `CodeConfig`.
     epochs, recipe, loss: None for the scheme's own.
-    backup_multiply_adds: of a backup, what it may take for a query; others make no use of it.
+    multiply_adds: of a backup, what it may take for a query; others make no use of it.
+    form: of the small network, where the scheme has one; others make no use of it.
 
   Raises:
     InputError: if a name is unknown, or what is asked for makes no sense.
@@ -114,4 +117,5 @@ def config_of(name: str, k: int = 2, r: int = 1, dataset: str = 'digits', base_m
   return CodeConfig(
       dataset, base_model, k, r, preset.encoder, preset.decoder, preset.parity_model, loss=loss or preset.loss,
       recipe=recipe or preset.recipe, epochs=epochs, seed=seed,
-      backup_multiply_adds=backup_multiply_adds if preset.parity_model == 'backup' else None).resolved()
+      multiply_adds=multiply_adds if preset.parity_model == 'backup' else None,
+      form=form if PARITY_MODELS[preset.parity_model].sized else '').resolved()

@@ -14,7 +14,8 @@ import jax
 
 from lcode.errors import InputError
 
-RENAMED = {'wrong': 'num_byzantine', 'passes_on': 'passthrough', 'wrong_accuracy': 'byzantine_accuracy'}
+RENAMED = {'wrong': 'num_byzantine', 'passes_on': 'passthrough', 'wrong_accuracy': 'byzantine_accuracy',
+           'backup_multiply_adds': 'multiply_adds'}
 PACKAGES = ('jax', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-datasets', 'numpy')
 
 
@@ -120,7 +121,15 @@ def _renamed(stored):
   if not isinstance(stored, dict):
     return stored
   renamed = {RENAMED.get(name, name): value for name, value in stored.items()}
+  if {'base_model', 'parity_model', 'recipe'} <= set(renamed):
+    renamed.setdefault('form', _form_before_forms(renamed))
   return renamed | {'config': _renamed(renamed['config'])} if 'config' in renamed else renamed
+
+
+def _form_before_forms(config) -> str:
+  """What the small network of a code was before configs named its form: where F is no ResNet or VGG, a small CNN."""
+  small = config['parity_model'] in ('students', 'backup')
+  return 'cnn' if small and config['base_model'] not in ('resnet18', 'resnet20', 'vgg11') else ''
 
 
 def _version(package):

@@ -1,1 +1,1 @@
-"""Coded inference serving: the policy (pure: events in, actions out), and a simulator that drives it."""
+"""What serves a code: the policy, a service on Ray, a simulator of both, and exports that need no training code."""

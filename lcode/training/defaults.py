@@ -11,14 +11,15 @@ from lcode.coding.costs import cost
 from lcode.coding.parity_model import students
 from lcode.coding.scheme import Scheme, make_scheme
 from lcode.errors import InputError
-from lcode.models.backup import small_network
+from lcode.models.forms import form_over, make_form, share_of
+from lcode.models.small import convolves
 
 
 def default_scheme(code: Code, base_apply: Callable, base_variables, queries) -> Scheme:
   """The code that loses least of those that lcode has, at nothing for the frontend and one inference by F a parity.
 
-  A bundle: the parity worker gets all k queries and answers each by a student, the largest small network of 1/k of F's
-  multiply-adds (see `coders.bundle`).
+  A bundle: the parity worker gets all k queries and answers each by a student of about 1/k of F's time (see
+  `coders.bundle`), of the form that goes with an F with or without convolutions (`models.forms`).
 
   Args:
     code: the (k, r) code.
@@ -39,8 +40,10 @@ def default_scheme(code: Code, base_apply: Callable, base_variables, queries) ->
   num_outputs = int(np.prod(output_shape_of(base_apply, base_variables, one)))
   variables = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), np.result_type(x)), base_variables)
   multiply_adds = cost(base_apply, variables, one)['flops'] / 2
-  student = small_network(queries.shape[1:], num_outputs, int(multiply_adds / code.k))
-  if student is None:
+  form = form_over(convolves(base_apply, variables, one), queries.shape[1:])
+  try:
+    student = make_form(form, None, queries.shape[1:], num_outputs, share_of(form, None) * multiply_adds / code.k)
+  except InputError as error:
     raise InputError(f'F takes {multiply_adds:.0f} multiply-adds a query, and no network does with 1/{code.k} of that: '
-                     'choose a smaller k, or another scheme by lcode.make_scheme.')
+                     'choose a smaller k, or another scheme by lcode.make_scheme.') from error
   return make_scheme(code, base_apply, 'bundle', 'bundle', students(student))

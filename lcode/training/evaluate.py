@@ -10,7 +10,8 @@ import numpy as np
 
 from lcode.coding.checks import shown
 from lcode.coding.code import every_pattern, MAX_PATTERNS, num_patterns, sampled_patterns
-from lcode.coding.scheme import Scheme, stack_units
+from lcode.coding.scheme import Scheme
+from lcode.coding.units import stack_units
 from lcode.data import Arrays
 from lcode.errors import InputError, whole
 from lcode.training import metrics

@@ -11,7 +11,8 @@ import optax
 
 from lcode.coding.base import output_shape_of
 from lcode.coding.checks import shown
-from lcode.coding.scheme import Scheme, parts_to_train, stack_units
+from lcode.coding.scheme import Scheme, parts_to_train
+from lcode.coding.units import stack_units
 from lcode.data import Arrays, Plan, plan_batches
 from lcode.errors import InputError
 from lcode.training.devices import check_batch, default_devices

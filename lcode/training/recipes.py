@@ -55,14 +55,19 @@ RECIPES = {
     # "Learning a Code" (arXiv:1806.01259) and the authors' published code: 64 groups at k = 2, 32 at k = 5.
     'paper': Recipe(_paper_optimizer, lambda k: 64 if k < 5 else 32, {'cifar10': 2000, '': 500}),
     # The same coders in a tenth of the epochs: one cycle of the learning rate, up to 5e-3 and down to nothing.
-    'onecycle': Recipe(_one_cycle, lambda k: 64 if k < 5 else 32, {'digits': 500, '': 40}, 5000),
+    'onecycle': Recipe(_one_cycle, lambda k: 64 if k < 5 else 32, {'digits': 500, 'spoken_digit': 260, '': 40}, 5000),
     # The convolutional encoder needs fewer epochs, and costs twenty times as much.
     'onecycle_conv': Recipe(lambda steps: _one_cycle(steps, 2e-3), lambda k: 64 if k < 5 else 32,
-                            {'digits': 60, '': 10}, 600),
+                            {'digits': 60, 'spoken_digit': 32, '': 10}, 600),
+    # Features and what paints learn fastest by small steps: as many queries a step, however many make a group.
+    'features': Recipe(lambda steps: _one_cycle(steps, 3e-3), lambda k: max(128 // k, 8),
+                       {'digits': 150, 'spoken_digit': 160, '': 20}, 3000),
     # Parity models, which start from F.
-    'parity': Recipe(lambda steps: _one_cycle(steps, 1e-3), lambda k: 64, {'digits': 300, '': 30}, 3000),
+    'parity': Recipe(lambda steps: _one_cycle(steps, 1e-3), lambda k: 64,
+                     {'digits': 300, 'spoken_digit': 160, '': 30}, 3000),
     # Backups and default answers, groups of one, and bundles: as many queries a step, however many make a group.
-    'distil': Recipe(lambda steps: _one_cycle(steps, 5e-3), lambda k: max(128 // k, 1), {'digits': 150, '': 20}, 1500),
+    'distil': Recipe(lambda steps: _one_cycle(steps, 5e-3), lambda k: max(128 // k, 1),
+                     {'digits': 150, 'spoken_digit': 80, '': 20}, 1500),
 }
 
 

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from lcode.coding.scheme import Scheme, stack_units
+from lcode.coding.scheme import Scheme
+from lcode.coding.units import stack_units
 from lcode.data import crop_and_flip
 from lcode.errors import InputError, whole
 from lcode.training import losses, metrics

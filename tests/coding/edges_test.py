@@ -16,15 +16,16 @@ from lcode.coding.coders.berrut import ApproxIFERDecoder
 from lcode.coding.coders.bundle import BundleDecoder, BundleEncoder
 from lcode.coding.coders.linear import parity_weights
 from lcode.coding.costs import cost, group_costs
-from lcode.coding.parity_model import default_answer, from_module, ParityModel, students
+from lcode.coding.parity_model import default_answer, from_module, narrow_students, ParityModel, students
 from lcode.coding.codec import make_codec
-from lcode.coding.scheme import erase, make_scheme, parts_to_train, PARTS, stack_units
+from lcode.coding.scheme import make_scheme, parts_to_train, PARTS
+from lcode.coding.units import erase, stack_units
 from lcode.errors import InputError
 from lcode.models.mlp import MLP
 
 NOTHING = {part: {} for part in PARTS}
 PARTNERS = {'berrut': 'berrut', 'approxifer': 'approxifer', 'spline': 'spline', 'replication': 'replication',
-            'bundle': 'bundle'}
+            'bundle': 'bundle', 'narrow': 'bundle'}
 
 
 @contextlib.contextmanager
@@ -37,8 +38,8 @@ def refused(match):
 
 
 def scheme_of(encoder, code=Code(2, 2)):
-  model = students(MLP(3, ())) if encoder == 'bundle' else None
-  return make_scheme(code, linear, encoder, PARTNERS.get(encoder, 'mlp'), model)
+  models = {'bundle': students(MLP(3, ())), 'narrow': narrow_students(MLP(3, ()), 2)}
+  return make_scheme(code, linear, encoder, PARTNERS.get(encoder, 'mlp'), models.get(encoder))
 
 
 def linear(variables, x):
@@ -48,14 +49,18 @@ def linear(variables, x):
 # Queries
 
 
+REFUSED = {name: 'mixes queries.*{}.*float32' for name, encoder in coders.ENCODERS.items()
+           if getattr(encoder, 'mixes', True)} | {'narrow': 'must be float32.*not {}.*bundle'}
+
+
 @pytest.mark.parametrize('encoder', coders.ENCODERS)
 def test_integers_are_passed_on_or_refused_but_never_mixed(encoder):
   scheme = scheme_of(encoder)
   for dtype in (np.uint8, np.int32, bool):
     x = np.full((2, 4, 4, 1), 100, dtype)
-    if getattr(coders.ENCODERS[encoder], 'mixes', True):
+    if encoder in REFUSED:
       for call in (lambda: scheme.encode(NOTHING, x), lambda: scheme.init(jax.random.key(0), x, 3)):
-        with refused(f'mixes queries.*{np.dtype(dtype)}.*float32'):
+        with refused(REFUSED[encoder].format(np.dtype(dtype))):
           call()
     else:
       coded = scheme.encode(NOTHING, x)

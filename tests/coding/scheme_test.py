@@ -10,8 +10,9 @@ import pytest
 
 from lcode.coding import coders
 from lcode.coding.code import Code, every_pattern
-from lcode.coding.parity_model import default_answer, from_module, students, tile_students
-from lcode.coding.scheme import make_scheme, parts_to_train, stack_units
+from lcode.coding.parity_model import default_answer, from_module, narrow_students, students, tile_students
+from lcode.coding.scheme import make_scheme, parts_to_train
+from lcode.coding.units import stack_units
 from lcode.errors import InputError
 from lcode.models.mlp import MLP
 
@@ -22,7 +23,7 @@ PARTS_TOGETHER = [
     ('berrut', 'berrut', 'base'), ('berrut', 'mlp', 'own'), ('approxifer', 'approxifer', 'base'),
     ('approxifer', 'mlp', 'base'), ('spline', 'spline', 'base'), ('replication', 'replication', 'base'),
     ('replication', 'replication', 'default'), ('bundle', 'bundle', 'students'),
-    ('mosaic', 'bundle', 'tile_students'),
+    ('mosaic', 'bundle', 'tile_students'), ('narrow', 'bundle', 'narrow_students'), ('features', 'features', 'base'),
 ]
 CODES = [(1, 1), (2, 1), (3, 2), (5, 3)]
 SHAPE, NUM_OUTPUTS = (6, 6, 2), 4
@@ -41,7 +42,8 @@ def build(k, r, encoder, decoder, answers='base'):
   """A scheme with random weights: larger than the paper's, so that outputs depend on inputs enough to be checked."""
   models = {'base': None, 'own': from_module(MLP(NUM_OUTPUTS, (7,))), 'default': default_answer(),
             'students': students(MLP(NUM_OUTPUTS, (7,))),
-            'tile_students': tile_students(MLP(NUM_OUTPUTS, (12,)), k)}
+            'tile_students': tile_students(MLP(NUM_OUTPUTS, (12,)), k),
+            'narrow_students': narrow_students(MLP(NUM_OUTPUTS, (7,)), k)}
   scheme = make_scheme(Code(k, r), base_apply, encoder, decoder, models[answers])
   rng = np.random.default_rng(k)
   x = rng.normal(size=(k, *SHAPE)).astype('f4')

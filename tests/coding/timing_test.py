@@ -7,7 +7,7 @@ import pytest
 import lcode
 from lcode.coding import timing
 from lcode.coding.costs import wire_costs
-from lcode.coding.parity_model import default_answer, students, tile_students
+from lcode.coding.parity_model import default_answer, narrow_students, students, tile_students
 from lcode.coding.timing import extra_time, group_times
 from lcode.errors import InputError
 from lcode.models.mlp import MLP
@@ -31,6 +31,7 @@ def made(k, r, *parts):
     (('addition', 'subtraction'), 4, 2, 2 / 4, 2 / 4), (('approxifer', 'approxifer'), 4, 2, 2 / 4, 2 / 4),
     (('replication', 'replication'), 2, 4, 2, 2), (('bundle', 'bundle', students(MLP(C, (4,)))), 4, 2, 2, 2),
     (('mosaic', 'bundle', tile_students(MLP(C, (4,)), 4)), 4, 2, 2 / 4, 2),
+    (('narrow', 'bundle', narrow_students(MLP(C, (4,)), 4)), 4, 2, 2 / 4, 2),
     (('replication', 'replication', default_answer()), 2, 2, 0, 0)])
 def test_bytes_on_the_wire_are_those_of_what_is_sent(parts, k, r, out, back):
   costs = wire_costs(*made(k, r, *parts), SHAPE, C)

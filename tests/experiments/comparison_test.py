@@ -80,6 +80,10 @@ def test_table_and_pictures(compared):
     by_missing = ' / '.join(f'{100 * value["degraded_accuracy"]:.1f}' for value in
                             by_row(made)[row['scheme'], row['k'], row['r']]['missing'])
     assert f'| {row["scheme"]} | {by_missing} |' in table
+    interval = text.split(f'r = {row["r"]}. 95 % interval')[1].split('r = ')[0]
+    ends = [missing['degraded_accuracy_interval'] for missing in
+            by_row(made)[row['scheme'], row['k'], row['r']]['missing']]
+    assert f'| {row["scheme"]} | ' + ' / '.join(f'{100 * a:.1f} to {100 * b:.1f}' for a, b in ends) + ' |' in interval
     work = text.split(f'r = {row["r"]}. Extra work')[1].split('r = ')[0]
     assert f'| {row["scheme"]} | {row["frontend_work"]:.3f} + {row["worker_work"]:.2f} |' in work
   assert 'approxifer, nothing missing' in text and 'backup-0.1, nothing missing' not in text
@@ -93,6 +97,19 @@ def test_means_over_seeds(compared):
   mean, = comparison.mean_over_seeds([row, other])
   assert mean['seeds'] == 2 and mean['spread'] == pytest.approx(0.1)
   assert mean['degraded_accuracy'] == pytest.approx(row['degraded_accuracy'] - 0.05)
+
+
+def test_intervals_are_shown_where_they_are_wide_and_means_over_seeds(compared):
+  row = next(row for row in compared[2] if row['r'] == 1)
+
+  def with_interval(low, high, seed=0):
+    return row | {'seed': seed, 'missing': [row['missing'][0] | {'degraded_accuracy_interval': [low, high]}]}
+
+  wide = tables.tables(comparison.mean_over_seeds([with_interval(0.5, 0.6), with_interval(0.52, 0.64, 1)]))
+  assert '| 51.0 to 62.0 |' in wide
+  assert 'interval' not in tables.tables(comparison.mean_over_seeds([with_interval(0.5, 0.515)]))
+  old = row | {'missing': [{name: value for name, value in row['missing'][0].items() if 'interval' not in name}]}
+  assert 'interval' not in tables.tables(comparison.mean_over_seeds([old, with_interval(0.5, 0.6, 1)]))
 
 
 def test_overall_accuracy_of_rows_by_hand(compared):

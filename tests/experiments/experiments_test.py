@@ -102,6 +102,7 @@ def test_codes_over_a_pendulum(tmp_path):
   errors = {name: row['relative_error'] for name, row in record['rows'].items()}
   assert errors['Berrut, plain (ApproxIFER)'] < 0.7 * record['default_relative_error']
   assert errors['learned encoder, parity model and decoder'] < 0.8 * record['default_relative_error']
+  assert errors['narrow, six rounded numbers each'] == pytest.approx(errors['bundle'], rel=0.1)
   assert errors['bundle'] < 0.3 and errors['bundle'] < errors['mosaic, three of six numbers each'] < 0.5
 
 

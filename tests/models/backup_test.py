@@ -8,9 +8,10 @@ import pytest
 
 from lcode.errors import InputError
 from lcode.models import make_model
-from lcode.models.backup import cnn_multiply_adds, HIDDEN_A_CHANNEL, make_backup, mlp_multiply_adds, NARROWEST, SmallCNN
+from lcode.models.backup import make_backup, NARROWEST
 from lcode.models.mlp import MLP
 from lcode.models.resnet import ResNet, resnet_multiply_adds
+from lcode.models.small import cnn_multiply_adds, HIDDEN_A_CHANNEL, mlp_multiply_adds, SmallCNN
 
 
 def variables(model, image_shape):

@@ -6,7 +6,8 @@ import pytest
 
 from lcode import models
 from lcode.errors import InputError
-from lcode.models.backup import make_backup, small_network
+from lcode.models.backup import make_backup
+from lcode.models.small import dense_network
 from lcode.models.mlp import Logistic, MLP
 from lcode.models.resnet import ResNet
 from lcode.models.student import make_student
@@ -127,8 +128,8 @@ def test_bad_requests_are_sentences():
     (lambda: models.make_model('mlp', (4,), 0), 'num_outputs=0'),
     (lambda: models.make_model('mlp', (4,), 3, 7), 'axis_name=7'),
     (lambda: models.make_apply('mlp'), "model='mlp' is no Flax module"),
-    (lambda: small_network((4,), 3, -1), 'multiply_adds=-1'),
-    (lambda: small_network((4,), 0, 100), 'num_outputs=0'),
+    (lambda: dense_network((4,), 3, -1), 'multiply_adds=-1'),
+    (lambda: dense_network((4,), 0, 100), 'num_outputs=0'),
     (lambda: make_backup((4,), 3, None), 'multiply_adds=None'),
     (lambda: make_backup((4,), 3, 100, 'mlp'), "base='mlp'"),
     (lambda: make_student(MLP(3), (4,), 0), 'share=0'),

@@ -166,7 +166,8 @@ def test_a_run_goes_on_with_another_number_of_devices(base_dir, tmp_path, caplog
 @pytest.mark.parametrize('change, words', [
     ({'k': 0}, 'k=0'), ({'r': 0}, 'r=0'), ({'k': 138}, 'k=138 is larger than the 137 examples of the validation split'),
     ({'dataset': 'svhn'}, 'cifar10, digits, fashion_mnist, mnist'), ({'base_model': 'vit'}, 'logistic, mlp, resnet18'),
-    ({'encoder': 'rnn'}, 'conv, mlp'), ({'decoder': 'rnn'}, 'mlp'), ({'loss': 'l1'}, 'kl_base, mse_base, xent_label'),
+    ({'encoder': 'rnn'}, 'conv, features, mlp'),
+    ({'decoder': 'rnn'}, 'mlp'), ({'loss': 'l1'}, 'kl_base, mse_base, xent_label'),
     ({'recipe': 'magic'}, 'onecycle'), ({'epochs': 0}, 'epochs=0'), ({'batch_size': 0}, 'batch_size=0'),
     ({'seed': -1}, 'seed=-1'), ({'base_model': 'logistic'}, "base_model='mlp'")])
 def test_bad_input_is_a_sentence_and_leaves_nothing(base_dir, tmp_path, change, words):
@@ -371,9 +372,9 @@ def test_useless_batches_and_codes_claim_nothing(tmp_path):
       (CodeConfig(encoder='addition', decoder='subtraction'), 'undoes sums'),
       (CodeConfig(encoder='addition', decoder='spline'), "SplineDecoder goes with parities='spline' alone"),
       (CodeConfig(encoder='approxifer', parity_model='from_base'), 'leave parity_model out'),
-      (CodeConfig(parity_model='backup', backup_multiply_adds=9999), 'do not go together: take'),
-      (CodeConfig(parity_model='backup'), 'backup_multiply_adds=None'),
-      (CodeConfig(k=1, encoder='replication', decoder='replication', parity_model='backup', backup_multiply_adds=9),
+      (CodeConfig(parity_model='backup', multiply_adds=9999), 'do not go together: take'),
+      (CodeConfig(parity_model='backup'), 'multiply_adds=None'),
+      (CodeConfig(k=1, encoder='replication', decoder='replication', parity_model='backup', multiply_adds=9),
        'too small for any backup'),
       (CodeConfig(encoder='addition', train='encoder'), "'encoder' is no part to train: the encoder of this scheme"),
       (CodeConfig(train='encoders'), "part to train 'encoders'"), (CodeConfig(num_byzantine=1), 'num_byzantine=1'),

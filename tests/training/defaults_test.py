@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import lcode
-from lcode.models.backup import small_network
+from lcode.models.small import dense_network
 from lcode.training import reporters
 from lcode.training.prepare import prepare
 
@@ -24,7 +24,7 @@ def apply(variables, x):
 
 def test_the_default_scheme_is_a_bundle_of_the_largest_students_within_one_inference():
   scheme = lcode.default_scheme(lcode.Code(3, 2), apply, W, X)
-  student = small_network((20,), 10, (20 * 60 + 60 * 10) // 3)
+  student = dense_network((20,), 10, int(0.7 * (20 * 60 + 60 * 10) / 3))
   shapes = jax.eval_shape(lambda key: scheme.init(key, X[:3], 10), jax.random.key(0))[0]
   own = jax.eval_shape(student.init, jax.random.key(0), X[:1])['params']
   assert sorted(shapes['parity_model']) == ['0', '1'] and scheme.bundled and not shapes['encoder']

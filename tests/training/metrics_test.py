@@ -7,7 +7,8 @@ import pytest
 from lcode.coding.code import Code
 from lcode.coding.codec import make_codec
 from lcode.coding.parity_model import from_module
-from lcode.coding.scheme import make_scheme, stack_units
+from lcode.coding.scheme import make_scheme
+from lcode.coding.units import stack_units
 from lcode.data import Arrays
 from lcode.errors import InputError
 from lcode.training import metrics

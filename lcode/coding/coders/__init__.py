@@ -7,8 +7,9 @@ from a `Code` alone, compute in float32 or wider, and say by attributes what the
 
 An encoder:
   systematic: False if it sends n coded queries instead of the queries themselves and r parities.
-  mixes: False if it only passes queries on, so that they may be of any dtype, such as token ids.
-  parities: one word for what its parities are, such as 'sums', 'copies', 'bundles' or 'mosaics'.
+  mixes: False if it takes queries as they are: where it only passes them on they may be of any dtype, such as token
+    ids, else it says itself which it takes.
+  parities: one word for what its parities are, such as 'sums', 'copies', 'bundles', 'mosaics' or 'packs'.
 
 A decoder:
   goes_with: the `parities` that it works with, where not with any.
@@ -30,10 +31,12 @@ from lcode.coding.code import Code
 from lcode.coding.coders.berrut import ApproxIFERDecoder, ApproxIFEREncoder, BerrutDecoder, BerrutEncoder
 from lcode.coding.coders.bundle import BundleDecoder, BundleEncoder
 from lcode.coding.coders.conv import ConvEncoder
+from lcode.coding.coders.features import FeaturesDecoder, FeaturesEncoder
 from lcode.coding.coders.linear import (AdditionEncoder, ConcatenationEncoder, ReplicationDecoder, ReplicationEncoder,
                                         SubtractionDecoder)
 from lcode.coding.coders.mlp import MLPDecoder, MLPEncoder
 from lcode.coding.coders.mosaic import MosaicEncoder
+from lcode.coding.coders.narrow import NarrowEncoder
 from lcode.coding.coders.spline import SplineDecoder, SplineEncoder
 from lcode.errors import InputError, one_of, register
 
@@ -41,10 +44,13 @@ ENCODERS = {
     'mlp': MLPEncoder, 'conv': ConvEncoder, 'addition': AdditionEncoder, 'concatenation': ConcatenationEncoder,
     'berrut': BerrutEncoder, 'approxifer': ApproxIFEREncoder, 'spline': SplineEncoder,
     'replication': ReplicationEncoder, 'bundle': BundleEncoder, 'mosaic': MosaicEncoder,
+    'narrow': NarrowEncoder,
+    'features': FeaturesEncoder,
 }
 DECODERS = {
     'mlp': MLPDecoder, 'subtraction': SubtractionDecoder, 'berrut': BerrutDecoder, 'approxifer': ApproxIFERDecoder,
     'spline': SplineDecoder, 'replication': ReplicationDecoder, 'bundle': BundleDecoder,
+    'features': FeaturesDecoder,
 }
 TABLES = {'encoder': ENCODERS, 'decoder': DECODERS}
 

@@ -25,10 +25,10 @@ class BundleEncoder(nn.Module):
 
 
 class BundleDecoder(nn.Module):
-  """The mean of the answers in the replies that arrived, to bundles or mosaics; zeros where none did."""
+  """The mean of the answers in the replies that arrived, to bundles, mosaics or packs; zeros where none did."""
 
   code: Code
-  goes_with = ('bundles', 'mosaics')
+  goes_with = ('bundles', 'mosaics', 'packs')
   bundled = True
   systematic = True
 

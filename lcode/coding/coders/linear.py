@@ -57,9 +57,12 @@ def _warn_of_amplification(code: Code) -> None:
                  amplification(code))
 
 
-def solve_sums(code: Code, outputs, available):
-  """What is missing of f32[n, C] (zero there), parity j being the j-th weighted sum: f32[k, C], by least squares."""
-  weights = jnp.asarray(parity_weights(code), outputs.dtype)
+def solve_sums(code: Code, outputs, available, weights=None):
+  """What is missing of f32[n, C] (zero there), parity j being the j-th weighted sum: f32[k, C], by least squares.
+
+  The weights are f64[r, k], those of `parity_weights` unless others are given.
+  """
+  weights = jnp.asarray(parity_weights(code) if weights is None else weights, outputs.dtype)
   there = available[code.k:, None]
   rest = jnp.where(there, outputs[code.k:] - jnp.matmul(weights, outputs[:code.k], precision=EXACT), 0)
   # The pseudo-inverse depends on the pattern alone: computed once for any number of groups.
@@ -118,7 +121,7 @@ class SubtractionDecoder(nn.Module):
   """
 
   code: Code
-  refuses = ('copies', 'bundles', 'mosaics')  # no answer to these is a sum of answers
+  refuses = ('copies', 'bundles', 'mosaics', 'packs')  # no answer to these is a sum of answers
   systematic = True
 
   def __post_init__(self):

@@ -85,5 +85,5 @@ def interpolation(size: int, to: int, phase: float):
 def take_apart(parities, k: int):
   """Mosaics f32[b, *S] -> their tiles f32[b, k, *tile]."""
   tile = tile_shape(parities.shape[1:], k)
-  flat = parities.reshape(len(parities), -1)[:, :k * math.prod(tile)]
-  return flat.reshape(len(parities), k, *tile)
+  flat = parities.reshape(parities.shape[0], -1)[:, :k * math.prod(tile)]
+  return flat.reshape(parities.shape[0], k, *tile)

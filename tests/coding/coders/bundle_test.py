@@ -11,7 +11,8 @@ from lcode import models
 from lcode.coding.code import Code, every_pattern
 from lcode.coding.costs import cost, extra_work, group_costs
 from lcode.coding.parity_model import from_module, students
-from lcode.coding.scheme import make_scheme, stack_units
+from lcode.coding.scheme import make_scheme
+from lcode.coding.units import stack_units
 from lcode.errors import InputError
 from lcode.models.mlp import MLP
 from lcode.models.resnet import part_of, resnet_multiply_adds
@@ -58,7 +59,8 @@ def test_k_students_cost_no_more_than_one_inference(name, shape, k):
   base = models.make_model(name, shape, 10)
   student = make_student(base, shape, k)
   share = flops(student, k) / flops(base, 1)
-  assert 0.6 < share <= 1.05  # what does not shrink with the square is left: 3 % at most
+  least = 0.45 if name == 'mlp' else 0.6  # half of its work takes F's time, where reading is most of it
+  assert least < share <= 1.05  # what does not shrink with the square is left: 3 % at most
 
 
 def without_effect(block):
@@ -124,7 +126,7 @@ def test_a_backup_starts_from_f_as_a_student_does(rng):
   x = rng.normal(size=(1, 8, 8, 2)).astype('f4')
   base = models.make_model('resnet20', (8, 8, 2), 5)
   config = CodeConfig('cifar10', 'resnet20', 1, 1, 'replication', 'replication', 'backup',
-                      backup_multiply_adds=resnet_multiply_adds(base, (8, 8, 2)) // 2).resolved()
+                      multiply_adds=resnet_multiply_adds(base, (8, 8, 2)) // 2).resolved()
   variables = base.init(jax.random.key(0), x)
   params, state = build_scheme(config, (8, 8, 2), 5).init(jax.random.key(1), x, 5, variables)
   own = params['parity_model']['0']
@@ -143,7 +145,7 @@ def test_students_that_start_from_f_differ_from_parity_to_parity(rng):
 
 
 def test_a_share_that_cannot_be_is_a_sentence():
-  for name, k, said in [('logistic', 2, 'Logistic'), ('resnet20', 1000, 'ResNet'), ('mlp', 2000, 'MLP')]:
+  for name, k, said in [('logistic', 800, 'Logistic'), ('resnet20', 1000, 'ResNet'), ('mlp', 2000, 'MLP')]:
     with pytest.raises(InputError, match=f'share={k}.*{said}'):
       make_student(models.make_model(name, (28, 28, 1), 10), (28, 28, 1), k)
 
@@ -177,4 +179,4 @@ def test_work_is_the_workers(rng):
   params, state = scheme.init(jax.random.key(0), np.zeros((4, 28, 28, 1)), 10)
   assert count_parameters(params['encoder']) == count_parameters(params['decoder']) == 0
   work = extra_work(scheme, group_costs(scheme, params, state, variables, (28, 28, 1), 10))
-  assert work['frontend_work'] < 0.001 and 0.2 < work['worker_work'] <= 0.255
+  assert work['frontend_work'] < 0.001 and 0.11 < work['worker_work'] <= 0.5 / 4 + 0.01  # of F's time, by its work

@@ -15,7 +15,8 @@ import pytest
 from experiments.bounds import packed, packing
 from lcode import models
 from lcode.coding.code import Code, every_pattern
-from lcode.coding.scheme import make_scheme, stack_units
+from lcode.coding.scheme import make_scheme
+from lcode.coding.units import stack_units
 from lcode.errors import InputError
 from lcode.models.mlp import MLP
 from lcode.models.resnet import ResNet

@@ -15,7 +15,7 @@ from experiments.bounds import preimage
 from experiments.bounds.measure import load_base
 from lcode import models
 from lcode.coding.code import Code, every_pattern
-from lcode.coding.scheme import stack_units
+from lcode.coding.units import stack_units
 from lcode.errors import InputError
 from lcode.models.resnet import ResNet
 from lcode.runs.configs import RunOptions

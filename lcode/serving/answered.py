@@ -1,0 +1,26 @@
+"""What becomes of a query."""
+
+import dataclasses
+
+import numpy as np
+
+
+class Refused(Exception):
+  """The query was not accepted: too many wait, or the service is not open."""
+
+
+class NoAnswer(Exception):
+  """The query was accepted, and neither answered in time nor made up for; `how` is 'failed' or 'late'."""
+
+  def __init__(self, how: str):
+    super().__init__({'late': 'no answer within the deadline', 'failed': 'nothing that could answer is left'}[how])
+    self.how = how
+
+
+@dataclasses.dataclass(frozen=True)
+class Answered:
+  """An answer: floats [*O]; `how` is 'exact' (F's own), 'reconstructed', or 'failed' or 'late' (the default answer)."""
+
+  answer: np.ndarray
+  how: str
+  ms: float

@@ -1,0 +1,110 @@
+"""What a service serves: F, what answers parities, and the code between them."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lcode.coding.code import Code
+from lcode.errors import InputError, directory, instance
+from lcode.serving.exported import load_export
+from lcode.serving.options import make_options, PolicyOptions
+
+
+class Answerers(NamedTuple):
+  """What runs at workers, over batches of any size.
+
+  Attributes:
+    base: F, f32[b, *S] -> floats [b, *O].
+    reply: what answers coded queries, (x [b, *P], j) -> floats [b, *O], of bundles [b, k, *O]; j is their number in the
+      group. None where nothing is coded. Of a cheap backup x are the queries themselves, and j is 0.
+  """
+
+  base: Callable
+  reply: Callable | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+  """A model, with a code or without.
+
+  Attributes:
+    load: (number of the worker) -> `Answerers`, called in the worker's process. It gets there by (cloud)pickle, as all
+      that a Ray program sends to its own workers.
+    query_shape: *S; queries are float32.
+    code: None for F alone.
+    encode: f32[1, k, *S] -> coded queries [1, r, *P], all n of them where not systematic.
+    decode: (units floats [1, n, ...], available bool[n]) -> floats [1, k, *O].
+    systematic: whether queries themselves are sent.
+    bundled: whether every reply holds k answers.
+    passthrough: whether the answer to a query itself is the answer.
+  """
+
+  load: Callable[[int], Answerers]
+  query_shape: tuple[int, ...]
+  code: Code | None = None
+  encode: Callable | None = None
+  decode: Callable | None = None
+  systematic: bool = True
+  bundled: bool = False
+  passthrough: bool = True
+
+  def __post_init__(self):
+    if not callable(self.load):
+      raise InputError(f'load={self.load!r} is no function: give one that returns Answerers.')
+    if self.code is not None:
+      instance('code', self.code, Code)
+      if not callable(self.encode) or not callable(self.decode):
+        raise InputError('a code needs encode and decode: give both functions, or no code.')
+
+  def options(self, name: str = 'coded', **fields: Any) -> PolicyOptions:
+    """The options of a policy by name, for this code; `fields` are other options (`PolicyOptions`)."""
+    if name != 'coded':
+      return make_options(name, **fields)
+    if self.code is None:
+      raise InputError('policy \'coded\' is not allowed: this model has no code; serve one, or choose another policy.')
+    own = {'k': self.code.k, 'r': self.code.r, 'passthrough': self.passthrough and self.systematic,
+           'alone': self.bundled}
+    return make_options(name, **own | fields)
+
+
+def of_export(path: str | Path, sha256: str | None = None) -> Served:
+  """What `experiments.export` wrote; raises InputError as `load_export`."""
+  path = directory('directory', path).resolve()
+  exported = load_export(path, sha256)
+  known, shape = exported.manifest, exported.manifest['functions']['base']['takes'][0]['shape'][1:]
+  return Served(functools.partial(_from_export, path, exported.sha256), tuple(shape), exported.code,
+                lambda x: np.asarray(exported.encode(x)), lambda *units: np.asarray(exported.decode(*units)),
+                known['systematic'], known['bundled'], known['passthrough'])
+
+
+def of_workdir(path: str | Path) -> Served:
+  """A code in a workdir of `train_code`; raises InputError as `lcode.load`."""
+  from lcode.runs.code_run import load  # Flax and Orbax are needed here alone
+  path = directory('workdir', path).resolve()
+  trained = load(path)
+  scheme, codec = trained.scheme, trained.codec
+  return Served(functools.partial(_from_workdir, path), trained.base.query_shape, scheme.code,
+                lambda x: np.asarray(codec.encode(x)), lambda *units: np.asarray(codec.decode(*units)),
+                scheme.systematic, scheme.bundled, scheme.passthrough)
+
+
+def _from_export(path, sha256, worker) -> Answerers:
+  del worker
+  exported = load_export(path, sha256)
+  return Answerers(lambda x: np.asarray(exported.base(x)), lambda x, j: np.asarray(exported.reply(x, j)))
+
+
+def _from_workdir(path, worker) -> Answerers:
+  del worker
+  import jax
+
+  from lcode.runs.code_run import load
+  trained = load(path)
+  base, variables = jax.jit(trained.base.apply), jax.device_put(trained.base.variables)
+  reply = jax.jit(trained.scheme.reply, static_argnums=4)
+  own = jax.device_put((trained.params, trained.model_state))
+  return Answerers(lambda x: np.asarray(base(variables, x)), lambda x, j: np.asarray(reply(*own, variables, x, j)))

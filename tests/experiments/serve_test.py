@@ -1,0 +1,54 @@
+"""experiments.serve and experiments.load as a user runs them: real processes, Ray and HTTP."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = 'checkpoints/digits-mlp-k2-r1'
+
+
+def test_one_of_the_two_is_to_be_served():
+  for flags in ([], ['--code_dir=a', '--export=b']):
+    ran = subprocess.run([sys.executable, '-m', 'experiments.serve', *flags], capture_output=True, text=True, cwd=ROOT)
+    assert ran.returncode == 1 and 'one of --code_dir and --export' in ran.stderr
+
+
+@pytest.mark.long
+def test_queries_over_http_until_ctrl_c():
+  served = subprocess.Popen([sys.executable, '-m', 'experiments.serve', f'--code_dir={SHIPPED}', '--port=0'], cwd=ROOT,
+                            stderr=subprocess.PIPE, text=True)
+  try:
+    line = next(line for line in served.stderr if 'serving on' in line)
+    address = re.search(r'http://127\.0\.0\.1:\d+', line)[0]
+    query = np.random.default_rng(0).normal(size=(8, 8, 1)).tolist()
+    with httpx.Client(base_url=address, timeout=30) as client:
+      assert client.get('/readyz').json() == {'ready': True}
+      answer = client.post('/predict', json={'query': query}).json()
+      assert len(answer['answer']) == 10 and answer['how'] in ('exact', 'reconstructed')
+      assert 'lcode_latency_seconds_count' in client.get('/metrics').text
+    served.send_signal(signal.SIGINT)
+    assert served.wait(60) == 0
+  finally:
+    served.kill()
+
+
+@pytest.mark.long
+def test_a_minute_of_kills_loses_nothing(tmp_path):
+  """70 % of what four sleeping workers can do; one of all is killed every ten seconds."""
+  ran = subprocess.run(
+      [sys.executable, '-m', 'experiments.load', '--seconds=60', '--rate=40', '--service=deterministic',
+       '--service_ms=70', '--num_workers=4', '--num_parity_workers=2', '--kill_every=10', '--deadline_ms=20000',
+       f'--workdir={tmp_path}'], capture_output=True, text=True, cwd=ROOT, timeout=300)
+  assert ran.returncode == 0, ran.stderr
+  record = json.loads(ran.stdout.splitlines()[-1])
+  assert record['sent'] == record['answered'] > 2000 and record['lost'] == record['doubled'] == 0
+  assert record['worker_deaths'] >= 4 and record['late'] == record['failed'] == 0
+  assert (tmp_path / 'records.jsonl').read_text().count('\n') == 1
