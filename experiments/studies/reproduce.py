@@ -90,10 +90,11 @@ def table(rows: Iterable[Row], path: Path) -> str:
   lines = []
   for row, made in groups.items():
     published = '{:g} / {:g} ({})'.format(*row.published, row.source) if row.published else ''
-    code = ', '.join(filter(None, (row.name, row.recipe, row.loss)))
-    lines.append([f'{row.dataset}, {row.base_model}', code, f'{row.k}, {row.r}', published, *_figures(made)])
+    code = ', '.join(filter(None, (row.name, row.form, row.recipe, row.loss)))
+    lines.append([f'{row.dataset}, {row.base_model}', code, f'{row.k}, {row.r}', published, *_figures(made, row)])
   return ('Drops are in points, with as many units missing as there are parities. What others have beside a '
-          f'bundle is the best known of any code. Rows without figures wait.\n\n{markdown(header, lines)}\n')
+          'bundle is the best known of any code. Rows without figures wait; what they take is on two idle cores.\n\n'
+          f'{markdown(header, lines)}\n')
 
 
 def save_picture(rows: Iterable[dict], path: Path, title: str) -> Path:
@@ -111,10 +112,10 @@ def save_picture(rows: Iterable[dict], path: Path, title: str) -> Path:
                            'drop, points of degraded accuracy')
 
 
-def _figures(made: list[dict]) -> list[str]:
+def _figures(made: list[dict], row: Row) -> list[str]:
   """Cells of a row, means over the seeds; degraded accuracy with as many units missing as the code bears."""
   if not made:
-    return ['', '', '', '', '', '', 'not made yet', '', '']
+    return ['', '', '', '', '', '', 'not made yet' + (f': takes {row.takes}' if row.takes else ''), '', '']
   deployed = _mean(100 * record['available_accuracy'] for record in made)
   degraded = [100 * record['missing'][-1]['degraded_accuracy'] for record in made]
   spread = f' ± {(max(degraded) - min(degraded)) / 2:.2f}' if len(made) > 1 else ''
