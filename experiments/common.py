@@ -67,10 +67,11 @@ def define_comparison_flags() -> None:
     flags.DEFINE_string('model', None, 'an F of your own, by the name that a module of --import gave it with '
                         'lcode.register_function; default: --base_model on --dataset' + (
                             f'; known: {", ".join(FUNCTIONS)}' if FUNCTIONS else ''))
-  flags.DEFINE_list('schemes', ['all'], 'all, or some of: ' + ', '.join(
-      f'{name} ({preset.source})' if preset.source else name for name, preset in PRESETS.items()))
-  flags.DEFINE_list('backup_work', ['0.05', '0.2'], 'multiply-adds of the backups, relative to an inference by F')
-  flags.DEFINE_string('form', '', f'of the small networks: {", ".join(FORMS)}; default: of F\'s kind')
+  with group('The codes'):
+    flags.DEFINE_list('schemes', ['all'], 'all, or some of: ' + ', '.join(
+        f'{name} ({preset.source})' if preset.source else name for name, preset in PRESETS.items()))
+    flags.DEFINE_list('backup_work', ['0.05', '0.2'], 'multiply-adds of the backups, relative to an inference by F')
+    flags.DEFINE_string('form', '', f'of the small networks: {", ".join(FORMS)}; default: of F\'s kind')
 
 
 def compared_names() -> tuple[str, str, tuple[str, ...]]:

@@ -234,7 +234,7 @@ def test_own_modules_and_unknown_names():
   scheme = make_scheme(Code(3, 1), base_apply, encoder=Sum())
   params, _ = scheme.init(jax.random.key(0), jnp.ones((3, 5)), 4)
   np.testing.assert_array_equal(scheme.encode(params, jnp.ones((3, 5))), np.full((1, 5), 3))
-  with pytest.raises(InputError, match='conv, mlp'):
+  with pytest.raises(InputError, match='conv, features, mlp'):
     make_scheme(Code(2, 1), base_apply, encoder='rnn')
   with pytest.raises(InputError, match='mlp'):
     make_scheme(Code(2, 1), base_apply, decoder='rnn')
