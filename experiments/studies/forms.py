@@ -15,11 +15,11 @@ from lcode.errors import InputError, whole
 from lcode.models.forms import FORMS, make_form
 from lcode.models.small import call_of, multiply_adds_of
 from lcode.runs.base_model import Base, count_parameters
-from lcode.runs.code_run import build_scheme
-from lcode.runs.configs import CodeConfig
+from lcode.runs.configs import CodeConfig, RunOptions
+from lcode.runs.parts import build_scheme
 from lcode.runs.presets import config_of, get_preset
 from lcode.runs.progress import console
-from lcode.training.fit import fit
+from lcode.runs.row import fit_row
 
 # Of F's multiply-adds, times what the network may take of F's time.
 SIZES = np.array([1 / 32, 1 / 16, 1 / 8, 1 / 4, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.15])
@@ -156,10 +156,7 @@ def _line(record) -> str:
 def validated(config: CodeConfig, base: Base, devices: Sequence | None = None) -> dict[str, Any]:
   """Trains a code as `train_code` does, without a trace, and gives the best epoch's validation figures."""
   dataset, scheme = base.dataset, build_scheme(config, base.query_shape, base.num_outputs)
-  fitted = fit(scheme, base.variables, dataset.train.images, dataset.train.labels,
-               validation=(dataset.validation.images, dataset.validation.labels), loss=config.loss,
-               recipe=config.recipe, epochs=config.epochs, batch_size=config.batch_size, seed=config.seed,
-               preprocess=base.preprocess, augment=dataset.spec.augment, devices=devices, base_outputs=base.outputs)
+  fitted = fit_row(scheme, base, config, devices, RunOptions(), None, None)
   best = next(epoch for epoch in fitted.result.history if epoch['step'] == fitted.result.best.step)
   figures = {name: best[name] for name in ('validation_reconstruction_accuracy', 'validation_degraded_accuracy')}
   deployed = float((base.outputs['validation'].argmax(-1) == dataset.validation.labels).mean())

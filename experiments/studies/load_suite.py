@@ -23,7 +23,7 @@ from lcode.serving.served import of_workdir, Served
 from lcode.serving.service import Service
 
 GRID = 1 - np.logspace(0, -3.5, 40)  # quantiles of the picture of latencies
-# Name -> policy, the code that it serves, parities' extra time over F's in ms (ParM's cost 2: SERVING's stand-in).
+# Name -> policy, and the code of the model that it serves.
 MODES = {'none': ('none', 'mosaic'), 'equal resources': ('equal', 'mosaic'), 'replication': ('replication', 'mosaic'),
          'hedged': ('hedged', 'mosaic'), 'tied': ('tied', 'mosaic'), 'backup': ('backup', 'backup'),
          'coded, mosaic': ('coded', 'mosaic'), 'coded, bundle': ('coded', 'bundle'),

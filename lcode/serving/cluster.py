@@ -98,10 +98,14 @@ class Cluster:
 
   async def death(self, handle) -> str:
     """Waits until a worker is dead, and says why."""
+    reference = handle.forever.remote()
     try:
-      await handle.forever.remote()
+      await reference
     except self.ray.exceptions.RayActorError as error:
       return str(error).split('\n')[0]
+    except asyncio.CancelledError:
+      self.ray.cancel(reference)  # a worker that is kept holds so many calls at once, and no more
+      raise
     return 'it ended'
 
   async def process_of(self, handle) -> int:

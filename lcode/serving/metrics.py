@@ -1,6 +1,5 @@
 """What Prometheus reads of a service."""
 
-import time
 from collections.abc import Callable
 
 import prometheus_client as prometheus
@@ -20,14 +19,11 @@ class Metrics(Observer):
                                         ['how'], buckets=LATENCY_S, registry=registry)
     self.coding = prometheus.Histogram('lcode_coding_seconds', 'Encoding and decoding of a group.', ['what'],
                                        buckets=CODING_S, registry=registry)
-    self.filling = prometheus.Histogram('lcode_group_fill_seconds', 'From a group\'s first query to its coding.',
-                                        buckets=LATENCY_S, registry=registry)
     counters = {name: prometheus.Counter(f'lcode_{name}', text, registry=registry) for name, text in [
         ('refused', 'Queries that were not accepted.'), ('worker_deaths', 'Workers whose process is gone.'),
         ('wrong_answers', 'Answers of a wrong shape, or not finite.')]}
     self.refusals, self.deaths, self.wrongs = counters.values()
     self.workers = prometheus.Gauge('lcode_workers', 'Workers that are ready.', registry=registry)
-    self.began = time.time()
 
   def watch(self, waiting: Callable[[], int], open_queries: Callable[[], int]) -> None:
     """Reads these whenever it is asked: units in queues, and queries without an answer yet."""
@@ -50,9 +46,6 @@ class Metrics(Observer):
 
   def wrong(self):
     self.wrongs.inc()
-
-  def filled(self, seconds):
-    self.filling.observe(seconds)
 
   def coded(self, what, seconds):
     self.coding.labels(what).observe(seconds)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from lcode.coding.code import Code
@@ -100,8 +101,6 @@ def _from_export(path, sha256, worker) -> Answerers:
 
 def _from_workdir(path, worker) -> Answerers:
   del worker
-  import jax
-
   from lcode.runs.code_run import load
   trained = load(path)
   base, variables = jax.jit(trained.base.apply), jax.device_put(trained.base.variables)

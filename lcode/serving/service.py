@@ -17,9 +17,9 @@ from lcode.coding.checks import kind
 from lcode.errors import InputError, instance, whole
 from lcode.serving import events
 from lcode.serving.answered import Answered, NoAnswer, Refused
+from lcode.serving.arrays import Groups
 from lcode.serving.cluster import Cluster, WorkerDied
 from lcode.serving.events import BASE, PARITY
-from lcode.serving.arrays import Groups
 from lcode.serving.observer import Observer
 from lcode.serving.options import PolicyOptions
 from lcode.serving.policy import Policy
@@ -250,7 +250,8 @@ class Service:
 
   def _answer(self, action):
     future, since = self.futures.pop(action.query)
-    answer, ms = self.arrays.answer(*_told(action)), 1000 * (time.perf_counter() - since)
+    answer = self.arrays.answer(action.group, action.query, action.how, action.unit)
+    ms = 1000 * (time.perf_counter() - since)
     self.observer.answered(action.how, ms)
     if future.done():  # the client has gone
       return
@@ -278,7 +279,3 @@ class Service:
 
   CARRIED_OUT_BY = {events.Send: _send, events.Cancel: _cancel, events.Encode: _encode, events.Decode: _decode,
                     events.Answer: _answer, events.Refuse: _refuse, events.Forget: _forget, events.Wake: _wake}
-
-
-def _told(action):
-  return action.group, action.query, action.how, action.unit

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import lcode
+from lcode.serving import cluster
 from lcode.serving.cluster import Cluster
 from lcode.serving.observer import Observer
-from lcode.serving.served import of_workdir
+from lcode.serving.served import of_workdir, Served
 from lcode.serving.service import Service
 
 pytestmark = [pytest.mark.filterwarnings('ignore:os.fork:RuntimeWarning', 'ignore::FutureWarning'),
@@ -108,6 +109,27 @@ def test_a_service_on_ray():
   assert not counter.told['late'] and not counter.told['failed'] and not service.futures
 
 
+def test_workers_that_are_kept_serve_one_service_after_the_other(monkeypatch):
+  """More services than an actor holds calls at once: none of them leaves one behind."""
+  monkeypatch.setattr(cluster, 'CONCURRENCY', 4)
+
+  def load(worker):
+    from lcode.serving.served import Answerers
+    return Answerers(lambda x: 2 * x)
+
+  async def life():
+    kept, processes = Cluster(keep=True), set()
+    for _ in range(6):
+      async with Service(Served(load, (3,)), cluster=kept, num_workers=1, num_parity_workers=0) as service:
+        answered = await service.predict(np.arange(3, dtype='f4'))
+        np.testing.assert_array_equal(answered.answer, [0, 2, 4])
+        processes.add(await kept.process_of(service.workers[0][1]))
+    kept.close()
+    return processes
+
+  assert len(asyncio.run(asyncio.wait_for(life(), 100))) == 1
+
+
 def test_a_cluster_that_is_not_there_is_a_sentence(monkeypatch):
   import ray
   monkeypatch.setattr(ray, 'init', lambda **_: (_ for _ in ()).throw(ConnectionError('no such cluster')))
@@ -126,15 +148,15 @@ def test_two_nodes_of_a_cluster_one_of_which_goes():
   queries = np.random.default_rng(0).normal(size=(20, *served.query_shape)).astype('f4')
 
   async def life():
-    cluster = Cluster(nodes.address, cpus=1)
+    own = Cluster(nodes.address, cpus=1)
     service = Service(served, served.options(deadline=20_000.0, retries=5), num_workers=2, num_parity_workers=2,
-                      cluster=cluster, observer=counter, replace=False)
+                      cluster=own, observer=counter, replace=False)
     async with service:
       await asyncio.gather(*(service.predict(x) for x in queries))
       nodes.remove_node(other)
       await asyncio.gather(*(service.predict(x) for x in queries))
       assert counter.told['died'] == 2
-    cluster.close()
+    own.close()
 
   try:
     asyncio.run(asyncio.wait_for(life(), 200))
