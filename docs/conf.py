@@ -16,8 +16,8 @@ myst_heading_anchors = 4
 
 # Docstrings are Google's, with shapes in single backticks, such as `f32[k, *S]`.
 default_role = 'code'
-autodoc_member_order, autodoc_default_options = 'bysource', {'show-inheritance': False}
-napoleon_use_rtype, napoleon_use_ivar = False, True
+autodoc_member_order = 'bysource'
+napoleon_use_rtype, napoleon_custom_sections = False, [('Attributes', 'params_style')]
 
 # Types of others are not documented here; those of lcode have to be found.
 nitpicky = True

@@ -28,7 +28,12 @@ class BlackBox:
     recorded: whether it knows but the answers to some queries (`recorded_answers`).
 
   Raises:
-    InputError: if `answer` is no function, or a cost is not above 0.
+    InputError: if `answer` is not a function, or a cost is not above 0; and when it is asked, if it does not answer
+      one array of floating-point numbers, one row for each query.
+
+  >>> box = lcode.BlackBox(lambda queries: queries @ variables['w'], multiply_adds=18)
+  >>> box({}, x[:5]).shape
+  (5, 3)
   """
 
   answer: Callable

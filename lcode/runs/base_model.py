@@ -89,6 +89,12 @@ def train_base(config: BaseConfig, workdir: str, options: RunOptions = RunOption
 
   Raises:
     InputError: before anything is written, if the config, the workdir, the data or the devices will not do.
+    DivergedError: if the loss is not finite.
+    OutOfTime: if it was stopped; the same call resumes it.
+
+  >>> base, record = lcode.train_base(lcode.BaseConfig('digits', 'logistic', epochs=1), 'runs/base')
+  >>> base.query_shape, base.num_outputs, record['steps']
+  ((8, 8, 1), 10, 10)
   """
   config = instance('config', config, BaseConfig).resolved()
   instance('options', options, RunOptions)

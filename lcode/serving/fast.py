@@ -19,7 +19,13 @@ def simulate_fast(options: PolicyOptions, setup: Setup) -> Outcome | None:
   """What `simulate` returns, for policies without spare units and workers that nothing disturbs; None for others.
 
   With one queue the outcome is that of `simulate` to the last bit; with a queue for each worker, of its distribution.
-  None, too, where a query would be refused or come too late.
+  None, too, where a query would be refused or come too late. Raises InputError for arguments of another kind.
+
+  >>> from lcode.serving.fast import simulate_fast
+  >>> from lcode.serving.options import make_options
+  >>> from lcode.serving.simulator import Setup
+  >>> simulate_fast(make_options('none', max_outstanding=1), Setup(queries=1000)).figures()['exact']
+  900
   """
   instance('options', options, PolicyOptions)
   instance('setup', setup, Setup)

@@ -40,7 +40,15 @@ class Best(NamedTuple):
 
 
 class Result(NamedTuple):
-  """What a run ends with; `seconds` count steps, validation and saving, over all parts of a resumed run."""
+  """What a run ends with.
+
+  Attributes:
+    state: the last one.
+    best: the best epoch, by validation.
+    history: figures of each epoch of this part of the run.
+    seconds: of steps, validation and saving, over all parts of a resumed run.
+    steps_per_epoch: how many there were.
+  """
 
   state: TrainState
   best: Best
