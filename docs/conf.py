@@ -14,14 +14,15 @@ copybutton_exclude = '.gp, .go'  # prompts, and what is printed
 nb_execution_mode = 'off'
 myst_heading_anchors = 4
 
-# Docstrings are Google's, with shapes in single backticks, such as `f32[k, *S]`.
-default_role = 'code'
-autodoc_member_order = 'bysource'
-napoleon_use_rtype, napoleon_custom_sections = False, [('Attributes', 'params_style')]
+# Docstrings are Google's, where single backticks hold a name, which becomes a link, or code, such as `f32[k, *S]`.
+default_role = 'py:obj'
+autodoc_member_order, autodoc_preserve_defaults = 'bysource', True
+napoleon_use_param = napoleon_use_rtype = False
+napoleon_custom_sections = [('Attributes', 'params_style')]
 
 # Types of others are not documented here; those of lcode have to be found.
 nitpicky = True
-nitpick_ignore_regex = [('py:.*', r'(?!lcode\.).*')]
+nitpick_ignore_regex = [('py:obj', '.*'), ('py:.*', r'(?!lcode\.).*')]
 
 MARKUP = re.compile(r'(`[^`]*`)|([*|]|(?<=\w)_(?!\w))')
 LINK = re.compile(r'(?<!!)\[([^\]]*)\]\((\.\./[^)#\s]*)[^)]*\)')

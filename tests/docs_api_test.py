@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import inspect
 import re
 from pathlib import Path
 
@@ -71,6 +72,15 @@ def test_every_public_name_is_on_one_page():
   assert {f'lcode.{name}' for name in lcode._NAMES} <= set(DOCUMENTED)
   for name in DOCUMENTED:
     assert name == 'lcode.RECIPES' or found(name).__doc__, f'{name} says nothing'
+
+
+def test_every_argument_is_explained():
+  for name in DOCUMENTED:
+    if name == 'lcode.RECIPES' or inspect.isclass(found(name)) and issubclass(found(name), Exception):
+      continue
+    missing = [argument for argument in inspect.signature(found(name)).parameters
+               if not re.search(rf'\b{argument}\b', found(name).__doc__)]
+    assert not missing, f'{name} does not say what {missing} are'
 
 
 @pytest.mark.parametrize('name', [pytest.param(name, marks=LONG.get(name, ()))

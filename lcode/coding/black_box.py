@@ -25,7 +25,8 @@ class BlackBox:
     answer: NumPy [b, *S] -> floats [b, *O]; for any b.
     multiply_adds: of an inference, where they are known.
     seconds: of an inference, where it cannot be timed here.
-    recorded: whether it knows but the answers to some queries (`recorded_answers`).
+    recorded: whether it knows nothing but the answers to some queries.
+    shapes: those of answers that are known already, by shape and dtype of a query.
 
   Raises:
     InputError: if `answer` is not a function, or a cost is not above 0; and when it is asked, if it does not answer

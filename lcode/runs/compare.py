@@ -55,7 +55,7 @@ def compare(apply: Callable | None, variables: Any = None, *, train, test, valid
     backup_work: multiply-adds of the backups, relative to an inference by F.
     module: F's Flax module where it has one and `variables` are its own: students, backups and parity models start from
       it then. Else they are small networks of their own, of sizes that follow from F's.
-    form: of every small network, a name in `models.forms.FORMS`; '' for that of F's kind.
+    form: of every small network, a name in `lcode.models.forms.FORMS`; '' for that of F's kind.
     loss: a name in `lcode.losses.LOSSES`, for every code; None for its own.
     multiply_adds, seconds: of an inference by F, where they are known. A JAX function is counted, a `BlackBox` timed;
       of recorded answers nothing is known, and costs relative to F are None then.

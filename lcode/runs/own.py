@@ -190,7 +190,7 @@ def register_function(name: str, load: Callable) -> None:
       `seconds`.
 
   Raises:
-    InputError: if the name is not allowed or taken, or `load` is not a function; and when it is loaded, if it does not
+    InputError: if the name is not allowed or taken, or load is not a function; and when it is loaded, if it does not
       return such a dictionary.
 
   >>> def load(data_dir):

@@ -19,7 +19,10 @@ def simulate_fast(options: PolicyOptions, setup: Setup) -> Outcome | None:
   """What `simulate` returns, for policies without spare units and workers that nothing disturbs; None for others.
 
   With one queue the outcome is that of `simulate` to the last bit; with a queue for each worker, of its distribution.
-  None, too, where a query would be refused or come too late. Raises InputError for arguments of another kind.
+  None, too, where a query would be refused or come too late.
+
+  Args:
+    options, setup: as of `simulate`, errors too.
 
   >>> from lcode.serving.fast import simulate_fast
   >>> from lcode.serving.options import make_options
@@ -41,6 +44,9 @@ def without_queues(options: PolicyOptions, setup: Setup) -> Outcome:
   """The same service with as many workers as it takes, so that no unit waits: copies, and codes that any units decode.
 
   Delays by quantile are taken from the service times themselves. Workers are not counted: busy shares are nan.
+
+  Args:
+    options, setup: as of `simulate`.
 
   Raises:
     InputError: if the workers are disturbed, or queries batched.

@@ -44,7 +44,7 @@ class Served:
     passthrough: whether F's answer to a query is the answer; else every answer is decoded.
 
   Raises:
-    InputError: if `load` is not a function, or a code comes without `encode` and `decode`.
+    InputError: if load is not a function, or a code comes without `encode` and `decode`.
 
   >>> from lcode.serving.served import Answerers, Served
   >>> codec = lcode.make_codec(scheme, params)
@@ -107,6 +107,9 @@ def of_export(path: str | Path, sha256: str | None = None) -> Served:
 
 def of_workdir(path: str | Path) -> Served:
   """A code in a workdir of `lcode.train_code`, to be served.
+
+  Args:
+    path: the workdir.
 
   Raises:
     InputError: as `lcode.load`.

@@ -58,7 +58,7 @@ def evaluate(scheme: Scheme, params, model_state, base_variables, test: Arrays, 
     missing: F's accuracy, or less of a code without `passthrough`; `default_accuracy` and `default_relative_error`, of
     always answering the class that F answers most, or F's mean; `positions` and `missing`, a dictionary for each data
     position and for each number of missing units; each accuracy with its 95 % interval under `<name>_interval`, which
-    takes groups as independent, units of a group not (`metrics.cluster_interval`).
+    takes groups as independent, units of a group not.
 
   Raises:
     InputError: if the loss is unknown, labels, patterns or base outputs do not go with the split and the code, or F

@@ -31,12 +31,19 @@ stop_request = StopRequest()
 
 
 class Best(NamedTuple):
-  """The best epoch so far by the schedule's criterion on the validation split (the first of equals)."""
+  """The best epoch so far on the validation split (the first of equals).
+
+  Attributes:
+    step: how many steps had been taken.
+    value: of the figure that is judged by.
+    variables: (params, model_state).
+    partial: not of a whole epoch: it stands in for evaluation, and no later epoch competes with it.
+  """
 
   step: int
   value: float
-  variables: Any         # (params, model_state)
-  partial: bool = False  # not of a whole epoch: it stands in for evaluation, and no later epoch competes with it
+  variables: Any
+  partial: bool = False
 
 
 class Result(NamedTuple):

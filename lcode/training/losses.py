@@ -41,7 +41,14 @@ def kl_base(reconstructed, base_outputs, labels):
 
 
 def mse_base(reconstructed, base_outputs, labels):
-  """Squared error to F(x), summed over the C outputs; arguments, result and errors as of `kl_base`.
+  """Squared error to F(x), summed over the C outputs; errors as of `kl_base`.
+
+  Args:
+    reconstructed, base_outputs: floats [..., C].
+    labels: not used.
+
+  Returns:
+    floats [...].
 
   >>> lcode.mse_base(jnp.array([[1., 2.]]), jnp.zeros((1, 2)), None)
   Array([5.], dtype=float32)

@@ -80,9 +80,12 @@ def register_encoder(name: str, module_class: Callable[[Code], nn.Module]) -> No
 
 
 def register_decoder(name: str, module_class: Callable[[Code], nn.Module]) -> None:
-  """Adds a decoder to `lcode.coders.DECODERS`; arguments and errors as of `register_encoder`.
+  """Adds a decoder to `lcode.coders.DECODERS`; errors as of `register_encoder`.
 
   A decoder is a Flax module of one group: (floats [n, C] with zeros where missing, available bool[n]) -> [k, C].
+
+  Args:
+    name, module_class: as of `register_encoder`.
 
   >>> class Mean(nn.Module):
   ...   code: lcode.Code
