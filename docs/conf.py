@@ -9,6 +9,8 @@ import lcode
 project, author, version = 'lcode', 'the lcode authors', lcode.__version__
 extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx_copybutton']
 html_theme, html_title, html_show_copyright = 'furo', f'lcode {version}', False
+smartquotes = False  # 'mse_base' is to be copied
+python_maximum_signature_line_length = 100
 copybutton_exclude = '.gp, .go'  # prompts, and what is printed
 
 nb_execution_mode = 'off'

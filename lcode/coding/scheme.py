@@ -25,7 +25,7 @@ PARTS = ('encoder', 'parity_model', 'decoder')
 
 
 class Scheme(NamedTuple):
-  """A code over a base model F, whose answers are vectors here: C = prod(O) numbers, whatever their shape O.
+  """A code with a base model F, whose answers are vectors here: C = prod(O) numbers, whatever their shape O.
 
   Attributes:
     code: how many data units and parities.

@@ -1,4 +1,4 @@
-"""Codes in workdirs: trained over a base model, loaded, evaluated. Resumable, and recorded.
+"""Codes in workdirs: trained with a base model, loaded, evaluated. Resumable, and recorded.
 
 A code's workdir holds `config.json`, `base_model/` (F's variables, so that it stands alone), `checkpoints/`,
 `events/` and `records.jsonl`.

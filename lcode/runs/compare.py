@@ -1,4 +1,4 @@
-"""Every code over one's own model and data, from arrays."""
+"""Every code with one's own model and data, from arrays."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -89,7 +89,7 @@ def compare(apply: Callable | None, variables: Any = None, *, train, test, valid
 
 def compare_own(own: Own, what: comparison.Comparison, workdir: str | Path | None = None,
                 options: RunOptions | None = None) -> list[dict]:
-  """The rows over one's own F; see `compare`."""
+  """The rows with one's own F; see `compare`."""
   options = RunOptions(time_costs=True) if options is None else instance('options', options, RunOptions)
   if workdir is not None:
     own = claim(directory('workdir', workdir), own)
@@ -101,7 +101,7 @@ def compare_own(own: Own, what: comparison.Comparison, workdir: str | Path | Non
 
 
 def show(own: Own, made: list[dict], path: Path) -> tuple[list[dict], list[Path]]:
-  """Writes table and pictures of all rows that a workdir has over F; returns their means over seeds, and pictures."""
+  """Writes table and pictures of all rows that a workdir has with F; returns their means over seeds, and pictures."""
   rows = report.mean_over_seeds(comparison.latest(path, made[0]))
   title = own.name
   if own.judged_by == 'degraded_accuracy':

@@ -1,4 +1,4 @@
-"""The parts that a config names, made: what answers the parities, and the whole scheme over a base model."""
+"""The parts that a config names, made: what answers the parities, and the whole scheme with a base model."""
 
 import dataclasses
 import functools
