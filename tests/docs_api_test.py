@@ -79,7 +79,7 @@ def test_every_argument_is_explained():
     if name == 'lcode.RECIPES' or inspect.isclass(found(name)) and issubclass(found(name), Exception):
       continue
     missing = [argument for argument in inspect.signature(found(name)).parameters
-               if not re.search(rf'\b{argument}\b', found(name).__doc__)]
+               if not re.search(rf'^ +[\w, *]*\b{argument}\b[\w, ]*: |`{argument}`', found(name).__doc__, re.M)]
     assert not missing, f'{name} does not say what {missing} are'
 
 

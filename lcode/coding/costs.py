@@ -36,7 +36,8 @@ def group_costs(scheme: Scheme, params, model_state, base_variables, query_shape
   """FLOPs and bytes of each part of a group's coded inference.
 
   Args:
-    scheme: from `make_scheme`; params, model_state: of `scheme.init` or `fit`.
+    scheme: from `make_scheme`.
+    params, model_state: of `scheme.init` or `fit`.
     base_variables: F's variables.
     query_shape: S, the shape of one query.
     num_outputs: C, how many numbers F's answer to a query has.

@@ -38,7 +38,7 @@ class Spec:
 
 @dataclasses.dataclass(frozen=True)
 class Arrays:
-  """One split: images [N, *I], such as uint8[N, H, W, c], and labels int[N], None where there are none."""
+  """One split: `images` [N, *I], such as uint8[N, H, W, c], and `labels` int[N], None where there are none."""
 
   images: np.ndarray
   labels: np.ndarray
