@@ -14,7 +14,7 @@ from lcode.coding import coders
 from lcode.data import datasets
 from lcode.runs import own, parts, presets
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = {path.stem: path.read_text() for path in sorted((ROOT / 'docs' / 'api').glob('*.md'))}
 DOCUMENTED = [name for text in PAGES.values() for name in re.findall(r'^\.\. (?:auto|py:)\w+:: ([\w.]+)', text, re.M)]
 TABLES = (coders.ENCODERS, coders.DECODERS, models.MODELS, datasets.SPECS, datasets._REGISTERED, parts.PARITY_MODELS,
@@ -35,7 +35,7 @@ def found(dotted):
 
 def page_examples(name):
   """What stands in a page's fences, as one text: the lines of an example that the next one builds upon."""
-  return '\n'.join(re.findall(r'```python\n(>>> .*?)```', PAGES[name], re.S))
+  return '\n'.join(re.findall(r'```pycon\n(>>> .*?)```', PAGES[name], re.S))
 
 
 def run(text, name, variables):
