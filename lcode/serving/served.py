@@ -124,10 +124,17 @@ def of_workdir(path: str | Path) -> Served:
 
 
 def of_trained(trained) -> Served:
-  """A code as `lcode.load` gives it, also one with a model of your own; model and parameters are sent to each worker.
+  """A code to be served, also one with a model of your own; model and parameters are sent to each worker.
+
+  Args:
+    trained: as `lcode.load` returns it.
 
   Raises:
-    InputError: if this is no such code.
+    InputError: if it is something else.
+
+  >>> from lcode.serving.served import of_trained
+  >>> of_trained(trained).code
+  Code(k=2, r=1)
   """
   from lcode.runs.code_run import Trained
   instance('trained', trained, Trained)
