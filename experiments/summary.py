@@ -2,9 +2,9 @@
 
   python -m experiments.summary
 
-Writes to <results_dir> the tables of the suites, best.md and paper.md, and of every code with Base-MLP a picture for
-each data set (the drop against time, bytes as the size of the markers) and a table, which it also puts between the
-lines <!-- summary --> of README.md there.
+Writes to <results_dir> the tables of the suites, best.md and paper.md; of every code with Base-MLP a picture for each
+data set (the drop against time, bytes as the size of the markers); and puts a table of their accuracies and one of
+their costs between the lines <!-- summary --> of README.md and costs.md.
 """
 
 from pathlib import Path
@@ -28,14 +28,15 @@ def main():
   records, out = Path(FLAGS.records_dir), Path(FLAGS.results_dir)
   out.mkdir(parents=True, exist_ok=True)
   made = summary.points(records)
-  text, page = f'{summary.table(made)}\n', out / 'README.md'
-  parts = page.read_text().split(MARK) if page.exists() else []
-  if len(parts) == 3:
-    page.write_text(MARK.join([parts[0], text, parts[2]]))
+  for name, text in (('README.md', summary.table(made)), ('costs.md', summary.costs(records))):
+    page = out / name
+    parts = page.read_text().split(MARK) if page.exists() else []
+    if len(parts) == 3:
+      page.write_text(MARK.join([parts[0], f'\n{text}\n\n', parts[2]]))
   for name in suites.SUITES:
     (out / f'{name}.md').write_text(summary.suite(name, records))
   pictures = [summary.picture(made, out / f'summary-{dataset}.png', dataset) for dataset in summary.DATASETS]
-  return {'kind': 'summary', 'points': len(made), 'table': text, 'pictures': [str(path) for path in pictures]}
+  return {'kind': 'summary', 'points': len(made), 'pictures': [str(path) for path in pictures]}
 
 
 if __name__ == '__main__':

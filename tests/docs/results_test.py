@@ -88,6 +88,7 @@ def test_the_first_page_is_short_and_shows_what_the_records_say():
   text = (RESULTS / 'README.md').read_text()
   assert len(text.splitlines()) <= 120
   assert summary.table(summary.points(RESULTS)) in text
+  assert summary.costs(RESULTS) in (RESULTS / 'costs.md').read_text()
 
 
 @pytest.mark.parametrize('name', suites.SUITES)

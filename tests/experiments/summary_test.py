@@ -21,10 +21,13 @@ def row(scheme, degraded, k=2, seed=0, epochs=20, dataset='mnist', **config):
 
 
 def benchmark(scheme, k=2, form='', multiply_adds=None, out=0.5, back=1.0, work=(0.1, 0.35)):
+  fastest = {'base_k_inferences': 1.0, 'encode': 0.15, 'parity_inference': 0.3, 'decode': 0.05, 'base_inference': 0.5}
+  times = {name: {'relative': 9.0, 'fastest': value} for name, value in fastest.items()}
   return {'kind': 'benchmark', 'base_model': 'mlp', 'scheme': scheme, 'k': k, 'r': 1, 'form': form,
           'multiply_adds': multiply_adds, 'dataset_shape': [7, 7, 2], 'frontend_work': work[0], 'worker_work': work[1],
-          'frontend_time': 0.2, 'worker_time': 0.3, 'wire_out': out, 'wire_back': back,
-          'work': {'base_k_inferences': {'flops': 2000.0 * k}}}
+          'wire_out': out, 'wire_back': back, 'times': {'groups': {'1': times, '64': times}},
+          'work': {'base_k_inferences': {'flops': 2000.0 * k},
+                   'parity_inference': {'relative': work[1] + (scheme == 'nercc')}}}
 
 
 @pytest.fixture
@@ -34,8 +37,9 @@ def results(tmp_path):
           row('learned-mlp', 0.4, epochs=12), row('learned-mlp', 0.6, epochs=40), row('learned-mlp', 0.5, epochs=40),
           row('nercc', 0.55), row('nercc', 0.9, 4), row('replication', 0.98),
           row('learned-conv', 0.3, dataset='fashion_mnist')]
-  timed = [benchmark('mosaic'), benchmark('bundle', out=1.0), benchmark('backup', 1, multiply_adds=50, work=(0.05, 0)),
-           benchmark('backup', 1, multiply_adds=400, work=(0.4, 0)), benchmark('learned-mlp', back=0.5),
+  timed = [benchmark('mosaic'), benchmark('bundle', out=1.0),
+           benchmark('backup', 1, multiply_adds=50, work=(0.05, 0), out=0),
+           benchmark('backup', 1, multiply_adds=400, work=(0.4, 0), out=0), benchmark('learned-mlp', back=0.5),
            benchmark('nercc'), benchmark('replication', 1), benchmark('learned-conv')]
   lines = {name: [] for name in summary.FILES} | {'best.jsonl': rows, 'benchmark.jsonl': timed}
   for name, records in lines.items():
@@ -56,8 +60,17 @@ def test_means_over_seeds_the_best_recipe_and_todays_forms(results):
 def test_the_table_names_the_rivals(results):
   lines = summary.table([point for point in summary.points(results) if point.k == 2], (2,)).splitlines()[2:]
   names = [line.split(' | ')[1] for line in lines]
-  assert names == ['mosaic', 'bundle', 'learned, MLP', 'learned, conv', 'backup, 40 % of F', 'replication']
+  assert names == ['mosaic', 'bundle', 'learned, MLP (published)', 'learned, conv (published)', 'backup, 40 % of F',
+                   'replication']
   assert lines[0] == '| 2 | mosaic | 91.00 (7.00) | 80.00 (18.00) | 0.20 + 0.30 | 0.100 + 0.35 | 0.5 / 1 |'
+
+
+def test_times_are_of_the_fastest_calls(results):
+  made = {point.name: point for point in summary.points(results) if point.k == 2}
+  assert made['mosaic'].time == pytest.approx((0.15 + 0.05, 0.3))
+  assert made['backup-0.05'].time == pytest.approx((0.15 + 0.05 + 0.3, 0))  # all of it at the frontend
+  assert made['nercc'].time == pytest.approx((0.2, 0))  # of n inferences k are F's own
+  assert '| mosaic | 0.20 + 0.30 |  |  | 0.20 + 0.30 |  |  | 0.60 |' in summary.costs(results)
 
 
 def test_records_that_are_missing_are_a_sentence(tmp_path):
