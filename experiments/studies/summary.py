@@ -133,8 +133,8 @@ def table(made: list[Point], ks: tuple[int, ...] = KS) -> str:
       names.append(max((name for name in PUBLISHED if dataset in here.get(name, _NONE).degraded),
                        key=lambda name: here[name].degraded[dataset]))
     names += [_equal_backup(here), 'replication']
-    lines += [[str(k), _label(name) + ' (published)' * (name in PUBLISHED), *(_shown(here[name], dataset) for dataset in DATASETS),
-               '{:.2f} + {:.2f}'.format(*here[name].time), '{:.3f} + {:.2f}'.format(*here[name].work),
+    lines += [[str(k), _label(name) + ' (published)' * (name in PUBLISHED),
+               *(_shown(here[name], dataset) for dataset in DATASETS), '{:.2f} + {:.2f}'.format(*here[name].time), '{:.3f} + {:.2f}'.format(*here[name].work),
                '{:.3g} / {:.3g}'.format(*here[name].wire)] for name in dict.fromkeys(names)]
   return markdown(header, lines)
 
@@ -184,7 +184,7 @@ def costs(results: Path) -> str:
     # What answers query by query costs the same for every k: it is shown once.
     here = [record if record and (record['k'] == k or k == KS[0]) else None
             for k, record in ((k, found.get((name, k))) for k in KS)]
-    times = ['{:.2f} + {:.2f}'.format(record[f'frontend_time{ending}'], record[f'worker_time{ending}']) if record else ''
+    times = ['' if record is None else f'{record["frontend_time" + ending]:.2f} + {record["worker_time" + ending]:.2f}'
              for ending in ('_1', '') for record in here]
     parity = [f'{record["parity_time"]:.2f}' if record and record['wire_out'] else '' for record in here]
     lines.append([_label(name), *times, *parity, '{wire_out:g} / {wire_back:g}'.format(**found[name, KS[0]])])
