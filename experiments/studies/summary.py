@@ -134,7 +134,8 @@ def table(made: list[Point], ks: tuple[int, ...] = KS) -> str:
                        key=lambda name: here[name].degraded[dataset]))
     names += [_equal_backup(here), 'replication']
     lines += [[str(k), _label(name) + ' (published)' * (name in PUBLISHED),
-               *(_shown(here[name], dataset) for dataset in DATASETS), '{:.2f} + {:.2f}'.format(*here[name].time), '{:.3f} + {:.2f}'.format(*here[name].work),
+               *(_shown(here[name], dataset) for dataset in DATASETS),
+               '{:.2f} + {:.2f}'.format(*here[name].time), '{:.3f} + {:.2f}'.format(*here[name].work),
                '{:.3g} / {:.3g}'.format(*here[name].wire)] for name in dict.fromkeys(names)]
   return markdown(header, lines)
 
