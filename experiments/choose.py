@@ -59,19 +59,28 @@ def main():
     raise InputError('no candidate is left: see the reasons above, and name others by --schemes or --k.')
   chosen = choice.choose(report.mean_over_seeds(made), budgets)
   show(chosen, what)
+  code_dir = chosen.row and record_of(made, chosen.row)['code_dir']
+  if code_dir:
+    console.print(f'It is loaded by lcode.load({code_dir!r}{", apply, variables" if FLAGS.model else ""}).',
+                  highlight=False, markup=False, soft_wrap=True)
   record = {'kind': 'choice', 'dataset': what.dataset, 'base_model': what.base_model, 'choice': chosen.kind,
-            'why': chosen.why, 'row': chosen.row, 'test': tested(over, made, chosen.row, path, options),
+            'why': chosen.why, 'row': chosen.row, 'code_dir': code_dir,
+            'test': tested(over, made, chosen.row, path, options),
             'budgets': dataclasses.asdict(budgets), 'base_sha256': over.sha256,
             'verdicts': [verdict._asdict() for verdict in chosen.verdicts]}
   records.append(path, record)
   return record
 
 
+def record_of(made: list[dict], row: dict) -> dict:
+  return next(record for record in made if all(record[name] == row[name] for name in ('scheme', 'k', 'r')))
+
+
 def tested(over: comparison.Over, made: list[dict], row: dict | None, path: Path, options) -> dict | None:
   """The test figures of the chosen row, None for none: its training is over, so that it is only evaluated."""
   if row is None:
     return None
-  record = next(record for record in made if all(record[name] == row[name] for name in ('scheme', 'k', 'r')))
+  record = record_of(made, row)
   config = CodeConfig(**record['config'])
   options = dataclasses.replace(options, split='test', time_costs=False)
   figures = over.train(config, path / 'codes' / comparison.folder_of(config, over.sha256), options)

@@ -17,12 +17,10 @@ from absl import flags
 import lcode
 from experiments import common
 from lcode.coding.parity_model import from_module
-from lcode.data import Arrays
 from lcode.models.mlp import MLP
 from lcode.runs import records
 from lcode.runs.progress import print_table
 from lcode.training.devices import default_devices
-from lcode.training.evaluate import evaluate
 
 FLAGS = flags.FLAGS
 SUBSTEPS, TIMES, STEP = 4, 16, 0.05
@@ -88,13 +86,11 @@ def main():
   rng = np.random.default_rng(FLAGS.seed)
   train, test = (rng.uniform(size=(count, 6)).astype('f4') for count in (FLAGS.queries, FLAGS.queries // 10))
   recipe = lcode.RECIPES['onecycle']
-  devices = default_devices()
   rows = {}
   for name, scheme in schemes(code):
     fitted = lcode.fit(scheme, {}, train, loss='mse_base', recipe=recipe, epochs=FLAGS.epochs, batch_size=128,
                        seed=FLAGS.seed)
-    rows[name] = evaluate(scheme, fitted.params, fitted.model_state, {}, Arrays(test, None), preprocess=jnp.asarray,
-                          loss='mse_base', devices=devices) | {'seconds': fitted.result.seconds}
+    rows[name] = fitted.evaluate({}, test, loss='mse_base') | {'seconds': fitted.result.seconds}
   first = next(iter(rows.values()))
   table = [[name, f'{row["relative_error"]:.4f}', f'{row["seconds"]:.1f}'] for name, row in rows.items()]
   table.append(['default answer: the mean', f'{first["default_relative_error"]:.4f}', ''])
@@ -102,7 +98,7 @@ def main():
   record = {'kind': 'physics', 'k': code.k, 'r': code.r, 'seed': FLAGS.seed, 'epochs': FLAGS.epochs,
             'default_relative_error': first['default_relative_error'],
             'rows': {name: {'relative_error': row['relative_error'], 'seconds': row['seconds']}
-                     for name, row in rows.items()}} | records.environment(devices)
+                     for name, row in rows.items()}} | records.environment(default_devices())
   records.append(path, record)
   return record
 

@@ -5,7 +5,7 @@ The public names, imported when first used: `import lcode` itself imports nothin
 
 import importlib
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 
 _NAMES = {
     'Code': 'coding.code', 'every_pattern': 'coding.code', 'sampled_patterns': 'coding.code',

@@ -1,7 +1,6 @@
 """How the house is built: who imports whom, what an import costs, how long a function is."""
 
 import ast
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -116,13 +115,3 @@ def test_functions_and_files_stay_short():
         lines = node.end_lineno - node.lineno + 1
         lines -= docstring.end_lineno - docstring.lineno + 1 if docstring else 0
         assert lines <= 60, f'{path}: {node.name} has {lines} lines'
-
-
-def test_readme_names_commands_and_flags_that_exist():
-  text = (ROOT / 'README.md').read_text()
-  for module in set(re.findall(r'python -m experiments\.(\w+(?:\.\w+)*)', text)):
-    path = (ROOT / 'experiments').joinpath(*module.split('.')).with_suffix('.py')
-    source = path.read_text() + (ROOT / 'experiments' / 'common.py').read_text()
-    commands = re.findall(rf'python -m experiments\.{module}((?:[^\n`]|\\\n)*)', text)
-    for flag in re.findall(r'--(\w+)', ' '.join(commands)):
-      assert f"'{flag}'" in source or flag == 'help', f'experiments.{module} has no --{flag}'

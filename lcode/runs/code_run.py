@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,15 +93,25 @@ def train_code(config: CodeConfig, workdir: str, base_dir: str | None = None, op
   return _evaluated(run, base, fitted.params, fitted.model_state, took, options)
 
 
-def load(workdir: str | Path) -> Trained:
+def load(workdir: str | Path, apply: Callable | None = None, variables: Any = None, module=None) -> Trained:
   """A trained code as its workdir has it: the best epoch's parameters, the base model, the record.
 
   Needs no data, evaluates nothing, and writes nothing.
 
+  Args:
+    workdir: of `train_code`; or the folder of a code that `lcode.compare` trained with a model of your own
+      (<workdir>/codes/..., `code_dir` of its row), which keeps the code and not the model.
+    apply, variables, module: that model, as it was compared.
+
   Raises:
-    InputError: if this is no workdir of `train_code`, nothing was trained there yet, or a file is damaged.
+    InputError: if this is no such directory, nothing was trained there yet, a file is damaged, or the model is another.
   """
-  return _load(directory('workdir', workdir))[0]
+  path = directory('workdir', workdir)
+  if apply is None:
+    return _load(path)[0]
+  from lcode.runs import own_code  # knows comparisons, which know this file
+  config, scheme, variables, own, record = own_code.load(path, apply, variables, module)
+  return Trained(config, scheme, *variables, own, record)
 
 
 def _load(path: Path) -> tuple[Trained, checkpoint.Best]:
@@ -197,6 +208,9 @@ def _config_in(path: Path) -> CodeConfig:
   if stored is not None and stored.get('kind') == 'base':
     raise InputError(f'workdir={str(path)!r} holds a base model, no code: train a code over it with base_dir='
                      f'{str(path)!r}, in another workdir.')
+  if stored is not None and stored.get('kind') == 'own code':
+    raise InputError(f'workdir={str(path)!r} holds a code for a model of your own, which it does not keep: give apply= '
+                     'and variables= as it was compared with.')
   if stored is None or stored.get('kind') != 'code':
     raise InputError(f'workdir={str(path)!r} is no workdir of train_code: train a code there first.')
   return records.config_as(CodeConfig, stored, path)

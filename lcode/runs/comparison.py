@@ -155,6 +155,7 @@ def compare_over(over: Over, comparison: Comparison, workdir: str | None, option
       same = done.setdefault(_key(row), {})
       if (k, r) not in same:
         folder = None if path is None else path / 'codes' / folder_of(config, over.sha256)
+        row['code_dir'] = folder and str(folder)
         same[k, r] = (next(iter(same.values())) if same else over.train(config, folder, options)) | row
         if path is not None:
           records.append(path, same[k, r])

@@ -38,6 +38,7 @@ class Own(Base):
       'assumed' (those of Base-MLP).
     loss: of every code; None for its own.
     judged_by: the figure that rows are compared by.
+    dtype: of queries, where there are no data.
   """
 
   module: nn.Module | None = None
@@ -45,6 +46,7 @@ class Own(Base):
   sized_by: str = 'counted'
   loss: str | None = None
   judged_by: str = 'degraded_accuracy'
+  dtype: str = ''
 
   @property
   def preprocess(self):
@@ -52,7 +54,7 @@ class Own(Base):
 
   @property
   def query_dtype(self):
-    return self.dataset.test.images.dtype
+    return np.dtype(self.dtype) if self.dataset is None else self.dataset.test.images.dtype
 
 
 def make_own(apply: Callable | None, variables: Any = None, *, train, test, validation=None,

@@ -1,7 +1,9 @@
 """The rows of a comparison over one's own F: configs, schemes and trainings without a name in any table."""
 
 import dataclasses
+import json
 import math
+import os
 from pathlib import Path
 
 import jax
@@ -25,9 +27,13 @@ from lcode.runs.parts import PARITY_MODELS
 from lcode.runs.presets import get_preset
 from lcode.runs.progress import Progress
 from lcode.runs.row import fit_row, judged, trial_of
+from lcode.training import fingerprint
 from lcode.training.devices import choose_devices
 from lcode.training.recipes import get_recipe
 from lcode.training.reporters import default_reporter
+
+KIND = 'own code'  # of its config and records
+FILE = 'own_model.json'
 
 
 def over_own(own: Own) -> Over:
@@ -121,11 +127,25 @@ def _trained(own: Own, config: CodeConfig, folder: Path | None, options: RunOpti
     fitted = fit_row(scheme, own, config, devices, options, None, default_reporter(title))
   else:
     path = records.open_workdir(str(folder))
-    records.claim(path, {'kind': 'own code', **dataclasses.asdict(config)})
+    records.claim(path, {'kind': KIND, **dataclasses.asdict(config)})
+    _keep(path, own)
     with Progress(title, path, ('reconstruction', 'degraded')) as reporter:
       fitted = fit_row(scheme, own, config, devices, options, path / 'checkpoints', reporter)
   record = judged(scheme, fitted.params, fitted.model_state, own, config.loss, devices, None, options.time_costs,
                   options.split)
-  return (record | {'passthrough': scheme.passthrough, 'at_frontend': scheme.at_frontend, 'sized_by': own.sized_by,
-                    'base_multiply_adds': own.multiply_adds}
-          | timing(fitted.result, config.batch_size) | records.environment(devices))
+  record = (record | {'passthrough': scheme.passthrough, 'at_frontend': scheme.at_frontend, 'sized_by': own.sized_by,
+                      'base_multiply_adds': own.multiply_adds}
+            | timing(fitted.result, config.batch_size) | records.environment(devices))
+  if folder is not None:
+    records.append(path, {'kind': KIND} | record)
+  return record
+
+
+def _keep(path: Path, own: Own) -> None:
+  """Writes into a code's folder what its scheme is made of, besides F itself."""
+  facts = {'name': own.name, 'query_shape': own.query_shape, 'query_dtype': np.dtype(own.query_dtype).name,
+           'num_outputs': own.num_outputs, 'multiply_adds': own.multiply_adds, 'sized_by': own.sized_by,
+           'module': own.module and repr(own.module), 'variables': fingerprint.of_tree(own.variables)}
+  part = (path / FILE).with_suffix('.part')
+  part.write_text(json.dumps(facts, indent=2) + '\n')
+  os.replace(part, path / FILE)

@@ -86,11 +86,25 @@ def of_workdir(path: str | Path) -> Served:
   """A code in a workdir of `train_code`; raises InputError as `lcode.load`."""
   from lcode.runs.code_run import load  # Flax and Orbax are needed here alone
   path = directory('workdir', path).resolve()
-  trained = load(path)
+  return _of(load(path), functools.partial(_from_workdir, path))
+
+
+def of_trained(trained) -> Served:
+  """A code as `lcode.load` gives it, also one with a model of your own; model and parameters are sent to each worker.
+
+  Raises:
+    InputError: if this is no such code.
+  """
+  from lcode.runs.code_run import Trained
+  instance('trained', trained, Trained)
+  sent = jax.device_get((trained.base.variables, trained.params, trained.model_state))
+  return _of(trained, functools.partial(_from_trained, trained.base.apply, trained.scheme, *sent))
+
+
+def _of(trained, load) -> Served:
   scheme, codec = trained.scheme, trained.codec
-  return Served(functools.partial(_from_workdir, path), trained.base.query_shape, scheme.code,
-                lambda x: np.asarray(codec.encode(x)), lambda *units: np.asarray(codec.decode(*units)),
-                scheme.systematic, scheme.bundled, scheme.passthrough)
+  return Served(load, trained.base.query_shape, scheme.code, lambda x: np.asarray(codec.encode(x)),
+                lambda *units: np.asarray(codec.decode(*units)), scheme.systematic, scheme.bundled, scheme.passthrough)
 
 
 def _from_export(path, sha256, worker) -> Answerers:
@@ -100,10 +114,14 @@ def _from_export(path, sha256, worker) -> Answerers:
 
 
 def _from_workdir(path, worker) -> Answerers:
-  del worker
   from lcode.runs.code_run import load
   trained = load(path)
-  base, variables = jax.jit(trained.base.apply), jax.device_put(trained.base.variables)
-  reply = jax.jit(trained.scheme.reply, static_argnums=4)
-  own = jax.device_put((trained.params, trained.model_state))
+  return _from_trained(trained.base.apply, trained.scheme, trained.base.variables, trained.params, trained.model_state,
+                       worker)
+
+
+def _from_trained(apply, scheme, variables, params, model_state, worker) -> Answerers:
+  del worker
+  base, reply = jax.jit(apply), jax.jit(scheme.reply, static_argnums=4)
+  variables, *own = jax.device_put((variables, params, model_state))
   return Answerers(lambda x: np.asarray(base(variables, x)), lambda x, j: np.asarray(reply(*own, variables, x, j)))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lcode.coding.checks import shown
@@ -17,7 +18,7 @@ from lcode.errors import InputError, whole
 from lcode.training import metrics
 from lcode.training.batched import apply_in_batches, in_batches, make_evaluator, put_split
 from lcode.training.devices import replicate
-from lcode.training.inputs import check_asked, check_labels, check_outputs, check_pair
+from lcode.training.inputs import check_labels, check_outputs, check_pair, devices_to_ask
 from lcode.training.losses import get_loss
 from lcode.training.patterns import check_patterns
 from lcode.training.step import make_code_objective, make_fetch
@@ -35,8 +36,8 @@ def scenarios_of(scheme: Scheme) -> np.ndarray:
   return sampled_patterns(scheme.code, SAMPLED, 0, None, *kind)
 
 
-def evaluate(scheme: Scheme, params, model_state, base_variables, test: Arrays, *, preprocess, loss: str,
-             devices: Sequence, scenarios: np.ndarray | None = None,
+def evaluate(scheme: Scheme, params, model_state, base_variables, test: Arrays, *, preprocess=jnp.asarray,
+             loss: str = 'kl_base', devices: Sequence | None = None, scenarios: np.ndarray | None = None,
              base_outputs: np.ndarray | None = None) -> dict[str, Any]:
   """Figures of a code on a split.
 
@@ -47,7 +48,7 @@ def evaluate(scheme: Scheme, params, model_state, base_variables, test: Arrays, 
     test: the split; labels may be None (the classes that F answers then stand in for them).
     preprocess: images -> f32[..., *S], run on the device.
     loss: a name in `losses.LOSSES`.
-    devices: where to run.
+    devices: where to run; None for all accelerators, or on CPU the first device.
     scenarios: bool[s, n]; None for `scenarios_of(scheme)`.
     base_outputs: f32[N, C], F on the split, where it is known already.
 
@@ -64,7 +65,7 @@ def evaluate(scheme: Scheme, params, model_state, base_variables, test: Arrays, 
       answers what is not finite.
   """
   _check_split(scheme, test, preprocess)
-  check_asked(scheme.base_apply, devices)
+  devices = devices_to_ask(scheme.base_apply, devices)
   loss_fn, available = get_loss(loss), _checked_patterns(scheme, scenarios)
   outputs = base_outputs
   if outputs is None:

@@ -17,6 +17,7 @@ from lcode.errors import InputError
 from lcode.training import fingerprint, loop
 from lcode.training.batched import apply_in_batches, make_evaluator, put_split
 from lcode.training.devices import replicate
+from lcode.training.evaluate import evaluate
 from lcode.training.inputs import check_outputs
 from lcode.training.losses import get_loss
 from lcode.training.metrics import summarise
@@ -39,6 +40,10 @@ class Fitted(NamedTuple):
   model_state: Any
   codec: Codec
   result: loop.Result
+
+  def evaluate(self, base_variables, images, labels=None, **options) -> dict[str, Any]:
+    """Figures on images [N, *I] and labels int[N] that were not trained on; see `lcode.evaluate` for the rest."""
+    return evaluate(self.scheme, self.params, self.model_state, base_variables, Arrays(images, labels), **options)
 
   def __repr__(self):
     best = self.result.best

@@ -7,6 +7,7 @@ import numpy as np
 from lcode.coding.black_box import black_box_of
 from lcode.data import Arrays
 from lcode.errors import InputError
+from lcode.training.devices import default_devices
 
 
 def split_arrays(images, labels, validation) -> tuple[Arrays, Arrays]:
@@ -60,11 +61,18 @@ def check_labels(name: str, labels, num_outputs: int) -> None:
                      f'0..{num_outputs - 1}, or None.')
 
 
-def check_asked(base_apply, devices) -> None:
-  """Raises InputError if several devices are to ask a black box: on few cores their calls wait for each other."""
-  if len(devices) > 1 and black_box_of(base_apply):
+def devices_to_ask(base_apply, devices) -> list:
+  """These devices, or all accelerators, on CPU the first device, where they are None; for a black box no more than one.
+
+  Raises:
+    InputError: if several devices are to ask a black box: on few cores their calls wait for each other.
+  """
+  one_alone = black_box_of(base_apply) is not None
+  devices = default_devices()[:1 if one_alone else None] if devices is None else list(devices)
+  if len(devices) > 1 and one_alone:
     raise InputError(f'F is a black box, which one device at a time can ask, not {len(devices)}: give one, as in '
                      'devices=jax.devices()[:1].')
+  return devices
 
 
 def check_outputs(name: str, outputs: np.ndarray) -> None:

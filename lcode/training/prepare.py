@@ -10,14 +10,13 @@ import numpy as np
 import optax
 
 from lcode.coding.base import output_shape_of
-from lcode.coding.black_box import black_box_of
 from lcode.coding.checks import shown
 from lcode.coding.scheme import Scheme, parts_to_train
 from lcode.coding.units import stack_units
 from lcode.data import Arrays, Plan, plan_batches
 from lcode.errors import InputError
-from lcode.training.devices import check_batch, default_devices
-from lcode.training.inputs import check_asked, check_labels, split_arrays
+from lcode.training.devices import check_batch
+from lcode.training.inputs import check_labels, devices_to_ask, split_arrays
 from lcode.training.options import TrainingOptions
 from lcode.training.patterns import check_patterns
 from lcode.training.recipes import Recipe, get_recipe
@@ -78,10 +77,7 @@ def prepare(scheme: Scheme, base_variables, images, labels, validation, options:
   if parts and not isinstance(tx := recipe.make_optimizer(options.epochs * plan.steps), optax.GradientTransformation):
     raise InputError(f'make_optimizer of a recipe returned a {type(tx).__name__}: return an optax transformation, as '
                      'in lambda steps: optax.adam(1e-3).')
-  devices = default_devices() if options.devices is None else list(options.devices)
-  if options.devices is None and black_box_of(scheme.base_apply):
-    devices = devices[:1]
-  check_asked(scheme.base_apply, devices)
+  devices = devices_to_ask(scheme.base_apply, options.devices)
   check_batch(options.batch_size, devices)
   no_classes = num_outputs == 1 or options.loss == 'mse_base' and labels is None
   criterion = 'loss' if no_classes else 'reconstruction_accuracy'

@@ -106,8 +106,9 @@ def test_codes_over_a_pendulum(tmp_path):
   assert errors['bundle'] < 0.3 and errors['bundle'] < errors['mosaic, three of six numbers each'] < 0.5
 
 
-def test_readmes_own_model_is_compared_by_one_command(tmp_path):
-  code = re.search(r'```\n(import jax\n.*?register_function.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL)[1]
+def test_the_docs_own_model_is_compared_by_one_command(tmp_path):
+  page = (ROOT / 'docs' / 'your_model.md').read_text()
+  code = re.search(r'```python\n(# mine.py\n.*?register_function.*?)```', page, re.DOTALL)[1]
   (tmp_path / 'mine.py').write_text(code)
   workdir = tmp_path / 'runs'
   arguments = ('--import=mine', '--model=my_model', '--schemes=approxifer,mosaic,backup', '--k=2', '--r=1',

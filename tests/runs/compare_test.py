@@ -15,6 +15,7 @@ from lcode.runs import own, own_rows, tables
 from lcode.runs.comparison import Comparison
 from lcode.runs.own import load_own, make_own
 from lcode.runs.own_rows import over_own, scheme_of
+from lcode.serving.served import of_trained
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(320, 12)).astype('f4')
@@ -177,3 +178,36 @@ def test_a_function_by_name(monkeypatch):
       load_own(name)
   with pytest.raises(InputError, match='is no function'):
     lcode.register_function('x', 3)
+
+
+def test_a_compared_code_is_loaded_with_its_model_and_without_data(tmp_path):
+  row, = lcode.compare(apply, VARIABLES, schemes=('bundle',), workdir=tmp_path, **ARRAYS, **FEW)
+  trained = lcode.load(row['code_dir'], apply, VARIABLES)
+  again = lcode.evaluate(trained.scheme, trained.params, trained.model_state, VARIABLES,
+                         lcode.data.Arrays(*ARRAYS['test']))
+  assert again['degraded_accuracy'] == row['degraded_accuracy'] == trained.record['degraded_accuracy']
+  groups = ARRAYS['test'][0].reshape(-1, 2, 12)
+  replies = trained.codec.infer(VARIABLES, trained.codec.encode(groups))
+  units = lcode.stack_units(jax.vmap(apply, (None, 0))(VARIABLES, groups), replies, axis=1)
+  rebuilt = trained.codec.decode(units, np.array([False, True, True]))
+  np.testing.assert_array_equal(np.asarray(rebuilt)[:, 0], np.asarray(replies)[:, 0, 0])  # all answers
+  others = jax.tree.map(lambda x: 2 * x, VARIABLES)
+  for arguments, words in (((), 'give apply='), ((apply, others), 'other variables'),
+                           ((apply, VARIABLES, MLP(4)), 'other module'), ((3, VARIABLES), 'apply is a int')):
+    with pytest.raises(InputError, match=words):
+      lcode.load(row['code_dir'], *arguments)
+  with pytest.raises(InputError, match='holds no code'):
+    lcode.load(tmp_path, apply, VARIABLES)
+
+
+def test_a_compared_code_is_served_by_workers_that_get_it_by_pickle(tmp_path):
+  cloudpickle = pytest.importorskip('ray.cloudpickle')
+  row, = lcode.compare(apply, VARIABLES, schemes=('bundle',), workdir=tmp_path, **ARRAYS, **FEW)
+  trained = lcode.load(row['code_dir'], apply, VARIABLES)
+  served = of_trained(trained)
+  answerers = cloudpickle.loads(cloudpickle.dumps(served.load))(0)
+  groups = ARRAYS['test'][0].reshape(-1, 2, 12)[:3]
+  np.testing.assert_allclose(answerers.base(groups[:, 0]), host(groups[:, 0]), rtol=1e-5)
+  replies = answerers.reply(trained.codec.encode(groups)[:, 0], 0)
+  np.testing.assert_allclose(replies, trained.codec.infer(VARIABLES, trained.codec.encode(groups))[:, 0], rtol=1e-5)
+  assert served.query_shape == (12,) and served.bundled

@@ -228,10 +228,10 @@ def test_presets():
       get_preset(name)
 
 
-def test_readmes_new_encoder_is_one_line(base_dir, tmp_path, monkeypatch):
-  text = (Path(__file__).parents[2] / 'README.md').read_text()
+def test_the_docs_encoder_is_one_line(base_dir, tmp_path, monkeypatch):
+  text = (Path(__file__).parents[2] / 'docs' / 'your_code.md').read_text()
   names = {}
-  exec(re.search(r'```\n(import flax.*?)```', text, re.DOTALL)[1], names)
+  exec(re.search(r'```python\n(# my_encoder.*?)```', text, re.DOTALL)[1], names)
   monkeypatch.setitem(coders.ENCODERS, 'mine', names['MyEncoder'])
   what = comparison.Comparison('digits', 'mlp', ('mine', 'mine:from_base:subtraction', 'default'), (2,), (2,), epochs=2)
   rows = by_row(comparison.compare(what, str(tmp_path), base_dir, ONE))
