@@ -20,8 +20,9 @@ def row(scheme, degraded, k=2, seed=0, epochs=20, dataset='mnist', **config):
           'config': {'recipe': 'a', 'epochs': epochs, 'loss': 'kl_base', 'form': '', **config}}
 
 
-def benchmark(scheme, k=2, form='', multiply_adds=None, out=0.5, back=1.0, work=(0.1, 0.35)):
-  fastest = {'base_k_inferences': 1.0, 'encode': 0.15, 'parity_inference': 0.3, 'decode': 0.05, 'base_inference': 0.5}
+def benchmark(scheme, k=2, form='', multiply_adds=None, out=0.5, back=1.0, work=(0.1, 0.35), parity=0.3):
+  fastest = {'base_k_inferences': 1.0, 'encode': 0.15, 'parity_inference': parity, 'decode': 0.05,
+             'base_inference': 0.5}
   times = {name: {'relative': 9.0, 'fastest': value} for name, value in fastest.items()}
   return {'kind': 'benchmark', 'base_model': 'mlp', 'scheme': scheme, 'k': k, 'r': 1, 'form': form,
           'multiply_adds': multiply_adds, 'dataset_shape': [7, 7, 2], 'frontend_work': work[0], 'worker_work': work[1],
@@ -37,7 +38,8 @@ def results(tmp_path):
           row('learned-mlp', 0.4, epochs=12), row('learned-mlp', 0.6, epochs=40), row('learned-mlp', 0.5, epochs=40),
           row('nercc', 0.55), row('nercc', 0.9, 4), row('replication', 0.98),
           row('learned-conv', 0.3, dataset='fashion_mnist')]
-  timed = [benchmark('mosaic'), benchmark('bundle', out=1.0),
+  timed = [benchmark('mosaic'), benchmark('mosaic', parity=8.0), benchmark('mosaic', parity=0.1),
+           benchmark('bundle', out=1.0),
            benchmark('backup', 1, multiply_adds=50, work=(0.05, 0), out=0),
            benchmark('backup', 1, multiply_adds=400, work=(0.4, 0), out=0), benchmark('learned-mlp', back=0.5),
            benchmark('nercc'), benchmark('replication', 1), benchmark('learned-conv')]
@@ -65,7 +67,7 @@ def test_the_table_names_the_rivals(results):
   assert lines[0] == '| 2 | mosaic | 91.00 (7.00) | 80.00 (18.00) | 0.20 + 0.30 | 0.100 + 0.35 | 0.5 / 1 |'
 
 
-def test_times_are_of_the_fastest_calls(results):
+def test_times_are_medians_of_the_fastest_calls(results):
   made = {point.name: point for point in summary.points(results) if point.k == 2}
   assert made['mosaic'].time == pytest.approx((0.15 + 0.05, 0.3))
   assert made['backup-0.05'].time == pytest.approx((0.15 + 0.05 + 0.3, 0))  # all of it at the frontend
