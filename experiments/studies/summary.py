@@ -134,12 +134,14 @@ def table(made: list[Point], ks: tuple[int, ...] = KS) -> str:
     for dataset in DATASETS:
       names.append(max((name for name in PUBLISHED if dataset in here.get(name, _NONE).degraded),
                        key=lambda name: here[name].degraded[dataset]))
-    names += [_equal_backup(here), 'replication']
-    lines += [[str(k), _label(name) + ' (published)' * (name in PUBLISHED),
-               *(_shown(here[name], dataset) for dataset in DATASETS),
-               '{:.2f} + {:.2f}'.format(*here[name].time), '{:.3f} + {:.2f}'.format(*here[name].work),
-               '{:.3g} / {:.3g}'.format(*here[name].wire)] for name in dict.fromkeys(names)]
-  return markdown(header, lines)
+    lines += [_cells(str(k), here[name]) for name in dict.fromkeys([*names, _equal_backup(here)])]
+  return markdown(header, [*lines, _cells('any', here['replication'])])
+
+
+def _cells(k: str, point: Point) -> list[str]:
+  return [k, _label(point.name) + ' (published)' * (point.name in PUBLISHED),
+          *(_shown(point, dataset) for dataset in DATASETS), '{:.2f} + {:.2f}'.format(*point.time),
+          '{:.3f} + {:.2f}'.format(*point.work), '{:.3g} / {:.3g}'.format(*point.wire)]
 
 
 _NONE = Point('', 0, {}, {}, (0, 0), (0, 0), (0, 0), 0)
