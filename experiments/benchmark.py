@@ -20,9 +20,9 @@ from absl import flags
 from experiments import common
 from lcode import data, models
 from lcode.coding.code import Code, every_pattern
-from lcode.coding.costs import group_costs
+from lcode.coding.costs import extra_work, group_costs, wire_costs
 from lcode.coding.scheme import parts_to_train
-from lcode.coding.timing import group_times
+from lcode.coding.timing import extra_time, group_times
 from lcode.errors import InputError
 from lcode.models import fast_conv
 from lcode.runs import records
@@ -126,9 +126,12 @@ def main():
                                                  for count in ('1', '64'))] for name, part in work.items()])
   if steps:
     print_steps(config.batch_size, steps)
+  added = (extra_work(scheme, work) | extra_time(scheme, times)
+           | wire_costs(scheme, params, model_state, base_variables, shape, NUM_OUTPUTS))
   return {'kind': 'benchmark', 'dataset_shape': list(shape), 'base_model': config.base_model, 'k': code.k, 'r': code.r,
-          'encoder': config.encoder, 'parity_model': config.parity_model, 'decoder': config.decoder,
-          'batch_size': config.batch_size, 'work': work, 'times': times,
+          'scheme': FLAGS.scheme, 'encoder': config.encoder, 'parity_model': config.parity_model,
+          'decoder': config.decoder, 'form': config.form, 'multiply_adds': config.multiply_adds,
+          'batch_size': config.batch_size, **added, 'work': work, 'times': times,
           'steps': steps} | records.environment(devices)
 
 

@@ -59,7 +59,8 @@ def main():
   made = reproduce.reproduce(rows, FLAGS.workdir, options, 60 * FLAGS.budget_minutes)
   results = Path(FLAGS.results_dir or FLAGS.workdir)
   results.mkdir(parents=True, exist_ok=True)
-  (results / f'{FLAGS.suite}.md').write_text(reproduce.table(rows, Path(FLAGS.workdir)))
+  (results / f'{FLAGS.suite}.md').write_text(
+      f'# {suites.TITLES[FLAGS.suite]}\n\n{reproduce.table(rows, Path(FLAGS.workdir))}')
   for name, sha256 in sorted({(f'{row["dataset"]}-{row["base_model"]}', row['base_sha256']) for row in made}):
     drawn = [record for record in others + made if record['base_sha256'] == sha256]
     reproduce.save_picture(drawn, results / f'{FLAGS.suite}-{name}.png', name)

@@ -56,15 +56,20 @@ def reproduce(rows: Iterable[Row], workdir: str, options: RunOptions, budget_s: 
 
 
 def record_of(row: Row, path: Path) -> dict | None:
-  """The newest finished record of a row, over the base model under <path>/bases if one lies there."""
-  wanted = dataclasses.asdict(row.config) | {'multiply_adds': None}
+  """The newest finished record of a row, with the base model under <path>/bases if one lies there."""
   finished = [record['base_sha256'] for record in records.read(path / 'bases' / row.base) if record.get('finished')]
-  for record in reversed(records.read(path / row.base)):
+  return newest(row, records.read(path / row.base), finished[-1] if finished else None)
+
+
+def newest(row: Row, stored: Iterable[dict], base_sha256: str | None = None) -> dict | None:
+  """The last of the records that is of this row, not cut short, and with this base model if one is named."""
+  wanted = dataclasses.asdict(row.config) | {'multiply_adds': None}
+  for record in reversed(list(stored)):
     if (record.get('kind'), record.get('max_steps')) != ('comparison', None):
       continue
     same = (record['scheme'], record['k'], record['r']) == (row.name, row.k, row.r)
     if same and record['config'] | {'multiply_adds': None} == wanted and (
-        not finished or record['base_sha256'] == finished[-1]):
+        base_sha256 in (None, record['base_sha256'])):
       return record
   return None
 
@@ -80,21 +85,33 @@ def _touch(row: Row, path: Path) -> None:
 
 
 def table(rows: Iterable[Row], path: Path) -> str:
-  """The table of a suite: what others have beside what was made, with cost, seeds, seconds and hardware."""
+  """`table_of` what was made in a workdir."""
+  return table_of((row, record_of(row, path)) for row in rows)
+
+
+def table_of(made: Iterable[tuple[Row, dict | None]]) -> str:
+  """The table of a suite from rows and their records: published figures beside what was made, with cost and seeds."""
   groups: dict[Row, list[dict]] = {}
-  for row in rows:
-    record = record_of(row, path)
+  for row, record in made:
     groups.setdefault(dataclasses.replace(row, seed=0), []).extend([] if record is None else [record])
-  header = ('data, base model', 'code', 'k, r', 'others: deployed / degraded', 'ours: deployed / degraded', 'drop',
-            'frontend + worker work', 'epochs', 'seeds', 'seconds', 'on', 'frontend + worker time', 'wire out / back')
-  lines = []
-  for row, made in groups.items():
+  header = ('data, base model', 'code', 'k, r', 'published: deployed / degraded, %', 'ours: deployed / degraded, %',
+            'drop', 'work: frontend + workers', 'epochs', 'seeds', 'seconds', 'on', 'time: frontend + workers',
+            'bytes: out / back')
+  lines, waiting = [], []
+  for row, rows in groups.items():
+    if not rows:
+      waiting.append(f'{row.base} {row.name}{row.form and f", {row.form}"} ({row.k}, {row.r})'
+                     + (f', which takes {row.takes}' if row.takes else ''))
+      continue
     published = '{:g} / {:g} ({})'.format(*row.published, row.source) if row.published else ''
     code = ', '.join(filter(None, (row.name, row.form, row.recipe, row.loss)))
-    lines.append([f'{row.dataset}, {row.base_model}', code, f'{row.k}, {row.r}', published, *_figures(made, row)])
-  return ('Drops are in points, with as many units missing as there are parities. What others have beside a '
-          'bundle is the best known of any code. Rows without figures wait; what they take is on two idle cores.\n\n'
-          f'{markdown(header, lines)}\n')
+    lines.append([f'{row.dataset}, {row.base_model}', code, f'{row.k}, {row.r}', published, *_figures(rows)])
+  return ('Accuracies on the test split with as many units missing as there are parities, means over the seeds, ± half '
+          'their range; the drop is deployed less degraded accuracy, in points. Work and time are what a code adds, '
+          'relative to k inferences by F (time: 64 groups at once); bytes are relative to k queries and k answers; '
+          'seconds are of training and evaluation. Published: the least drop that is known for these data, base model, '
+          f'k and r, of any code.\n\n{markdown(header, lines)}\n'
+          + (f'\nRows not made yet (times on two idle cores): {"; ".join(waiting)}.\n' if waiting else ''))
 
 
 def save_picture(rows: Iterable[dict], path: Path, title: str) -> Path:
@@ -112,10 +129,8 @@ def save_picture(rows: Iterable[dict], path: Path, title: str) -> Path:
                            'drop, points of degraded accuracy')
 
 
-def _figures(made: list[dict], row: Row) -> list[str]:
+def _figures(made: list[dict]) -> list[str]:
   """Cells of a row, means over the seeds; degraded accuracy with as many units missing as the code bears."""
-  if not made:
-    return ['', '', '', '', '', '', 'not made yet' + (f': takes {row.takes}' if row.takes else ''), '', '']
   deployed = _mean(100 * record['available_accuracy'] for record in made)
   degraded = [100 * record['missing'][-1]['degraded_accuracy'] for record in made]
   spread = f' ± {(max(degraded) - min(degraded)) / 2:.2f}' if len(made) > 1 else ''

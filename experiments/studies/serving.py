@@ -152,20 +152,35 @@ def parm_table(made: list[dict]) -> str:
                   rows)
 
 
-XLABELS = {'rate': 'queries a second, 12 + 6 workers', 'code': 'k, at 12 workers and 12 r / k parity workers',
-           'slow-share': 'share of the workers that take half as long again',
-           'workers': 'workers in all, 15 queries a second each'}
+XLABELS = {'rate': 'queries a second, with 12 + 6 workers', 'code': 'k, with 12 workers and 12 r / k parity workers',
+           'slow-share': 'the share of workers that take 1.5 times as long',
+           'workers': 'the number of workers, at 15 queries a second each'}
+
+
+HEAD = """# Simulated services
+
+Latency of a service with and without codes, in ms, by the simulator: means of the seeds. Service times, and the
+published figures, are those of ParM (arXiv:1905.00863): ResNet-18 on 12 workers, and 6 more that run what the line
+says (F, copies, a backup, or parities). What the lines and the simulator are: [serving](../serving.md); records:
+[serving.jsonl](serving.jsonl).
+
+```
+python -m experiments.simulate --suite=sweep --queries=100000 --budget_minutes=60 --workdir=runs/serving
+```
+
+At 270 queries a second: percentiles of the latency, the share of answers that were reconstructed, and how busy the
+workers that run F are."""
 
 
 def save(made: list[dict], workdir: str) -> list[Path]:
   """A picture for each panel, and a table of all."""
-  path, saved, text = Path(workdir), [], [parm_table(made)]
+  path, saved, text = Path(workdir), [], [HEAD, parm_table(made)]
   for panel, label in XLABELS.items():
     lines = gaps(made, panel)
     if not lines:
       continue
     xs = sorted({x for row in lines.values() for x in row})
-    text.append(f'p99.9 - median, ms, against {label}\n\n' + markdown(
+    text.append(f'p99.9 - median, ms, ± half the range of the seeds, against {label}:\n\n' + markdown(
         ['', *(f'{x:g}' for x in xs)], ([line, *(f'{row[x][0]:.1f} ± {row[x][1]:.1f}' if x in row else '' for x in xs)]
                                         for line, row in lines.items())))
     saved.append(save_lines(path / f'serving-{panel}.png', 'Latency at the tail, simulated',

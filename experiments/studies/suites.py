@@ -66,7 +66,7 @@ APPROXIFER = 'ApproxIFER\'s plot data, S = 1, ResNet-18'
 
 
 def paper_suite() -> list[Row]:
-  """The 2018 paper's codes (arXiv:1806.01259) and ParM's over its base models, with what is published beside them.
+  """The 2018 paper's codes (arXiv:1806.01259) and ParM's with its base models, and what is published beside them.
 
   Two rows by the paper's recipe, for as many epochs as the authors' code was run for here; the others by one cycle of
   the learning rate, in a twentieth of the paper's 500 epochs or less.
@@ -104,7 +104,7 @@ def _authors_run(dataset: str, encoder: str) -> dict:
   last = max((run for run in runs if (run['dataset'], run['encoder']) == (dataset, encoder)),
              key=lambda run: run['epochs'])
   return {'published': (100 * last['available_accuracy'], 100 * last['degraded_accuracy']),
-          'source': f'the authors\' code, run here for {last["epochs"]} epochs over their base model'}
+          'source': f'the authors\' code, run here for {last["epochs"]} epochs with their own base model'}
 
 
 def _best_known() -> dict[tuple, tuple[tuple[float, float], str]]:
@@ -118,7 +118,7 @@ def _best_known() -> dict[tuple, tuple[tuple[float, float], str]]:
 
 
 def best_suite() -> list[Row]:
-  """lcode's own codes over every base model; over the small one three seeds, of bundles at k = 2 and 5 alone.
+  """lcode's own codes with every base model; with the small one three seeds, of bundles at k = 2 and 5 alone.
 
   There students and backups are of two forms: the default, within F's time, and small CNNs, which take many times it.
   Over ResNets fewer epochs than the recipe's, so that processors can, but for ResNet-18 on CIFAR-10, which needs an
@@ -157,3 +157,5 @@ def _epochs(dataset: str, model: str, scheme: str) -> int | None:
 
 BACKUPS = 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0
 SUITES = {'paper': paper_suite, 'best': best_suite}
+TITLES = {'paper': 'The codes of the 2018 paper and of ParM, row by row',
+          'best': 'lcode\'s own codes and their rivals, row by row'}

@@ -3,7 +3,7 @@
 There, of the three convolutions of a training step (outputs, and the gradients of inputs and of weights) the last is
 the slowest by far where channels are many. Here it is a product of matrices, patches by gradients, over so many images
 at a time as fit into a core's cache: a step of a parity model of ResNet-18 takes 1.6 s instead of 3.4, one of
-ResNet-20, of 16 to 64 channels, as long as before (docs/results/README.md).
+ResNet-20, of 16 to 64 channels, as long as before (docs/results/costs.md).
 """
 
 from functools import partial

@@ -2,12 +2,14 @@
 
 import itertools
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402  (the backend is chosen first)
+from matplotlib.transforms import Bbox  # noqa: E402
 
 
 def save_groups(path: Path, images: np.ndarray, parities: np.ndarray, true: np.ndarray, reconstructed: np.ndarray,
@@ -82,6 +84,111 @@ def save_lines(path: Path, title: str, lines: dict[str, list[tuple[float, float]
   axis.set_yscale(yscale)
   axis.grid(alpha=0.3)
   return _finish(figure, axis, title, path)
+
+
+class Sized(NamedTuple):
+  """A point of `save_sized`: `size` is shown as the marker's area, 0 as a cross; points of a kind have a colour."""
+
+  x: float
+  y: float
+  size: float
+  label: str
+  kind: str
+
+
+AREA, CROSS = 150.0, 30.0  # in square points: of a marker of size 1, and of a cross
+TICKS = 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200
+
+
+def save_sized(path: Path, title: str, panels: dict[str, list[Sized]], xlabel: str, ylabel: str,
+               sizelabel: str) -> Path:
+  """A panel for each title of `panels`; labels stand beside their points where nothing else stands.
+
+  x is logarithmic; y is linear from -1 to 1 and logarithmic beyond. Both are the same in all panels.
+  """
+  kinds = list(dict.fromkeys(point.kind for points in panels.values() for point in points))
+  figure, axes = plt.subplots(1, len(panels), figsize=(6.2 * len(panels), 6.2), sharex=True, sharey=True,
+                              squeeze=False, layout='constrained')
+  for axis, (name, points) in zip(axes[0], panels.items()):
+    for i, kind in enumerate(kinds):
+      _scatter(axis, [point for point in points if point.kind == kind], f'C{i}', kind)
+    axis.set_title(name, fontsize=10)
+    axis.set_xscale('log')
+    axis.set_yscale('symlog', linthresh=1, linscale=0.7)
+    axis.set_xlabel(xlabel)
+    axis.margins(0.12)
+    for along, ticks in ((axis.xaxis, TICKS), (axis.yaxis, (*(-tick for tick in TICKS), 0, *TICKS))):
+      low, high = along.get_view_interval()
+      along.set_ticks(inside := [tick for tick in ticks if low <= tick <= high], [f'{tick:g}' for tick in inside])
+      along.set_ticks([], minor=True)
+    axis.grid(alpha=0.3)
+  figure.suptitle(title, fontsize=11)
+  axes[0, 0].set_ylabel(ylabel)
+  sizes = sorted({1.0, 0.5, 0.125})
+  handles = [plt.Line2D([], [], linestyle='', marker='o', color=f'C{i}') for i in range(len(kinds))]
+  handles += [plt.Line2D([], [], linestyle='', marker='x', color='grey')]
+  handles += [plt.Line2D([], [], linestyle='', marker='o', color='grey', alpha=0.6, markersize=(AREA * size) ** 0.5)
+              for size in sizes]
+  figure.legend(handles, [*kinds, f'{sizelabel}: 0', *(f'{size:g}' for size in sizes)], fontsize=8,
+                loc='outside lower center', ncols=len(handles))
+  figure.draw_without_rendering()
+  figure.set_layout_engine('none')  # labels are placed where the axes are now
+  for axis, points in zip(axes[0], panels.values()):
+    place_labels(axis, points)
+  figure.savefig(path, dpi=110)
+  plt.close(figure)
+  return path
+
+
+def _scatter(axis, points: list[Sized], color: str, kind: str) -> None:
+  for chosen, style in (([p for p in points if p.size], {'marker': 'o', 'edgecolors': 'white', 'linewidths': 0.7}),
+                        ([p for p in points if not p.size], {'marker': 'x'})):
+    axis.scatter([p.x for p in chosen], [p.y for p in chosen], color=color, alpha=0.8, label=kind,
+                 s=[AREA * p.size or CROSS for p in chosen], **style)
+
+
+def place_labels(axis, points: list[Sized], fontsize: float = 8) -> list:
+  """Writes each label as near to its point as it overlaps neither labels nor points, and within the axis.
+
+  A label that has to stand away gets a line; one for which there is no room is left out.
+
+  Returns:
+    the labels.
+  """
+  renderer = axis.figure.canvas.get_renderer()
+  taken, written = [_marker(axis, point) for point in points], []
+  frame = axis.get_window_extent()
+  for point in points:
+    for away, (dx, dy) in itertools.product((2, 12, 24, 38) if point.label else (), DIRECTIONS):
+      far = away + _radius(point)
+      text = axis.annotate(
+          point.label, (point.x, point.y), (dx * far, dy * far), textcoords='offset points', fontsize=fontsize,
+          ha=('right', 'center', 'left')[round(dx) + 1], va=('top', 'center', 'bottom')[round(dy) + 1],
+          arrowprops={'arrowstyle': '-', 'color': 'grey', 'linewidth': 0.5, 'shrinkA': 0} if away > 2 else None)
+      text.update_positions(renderer)
+      box = text.get_window_extent(renderer) if away <= 2 else matplotlib.text.Text.get_window_extent(text, renderer)
+      inside = frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 and box.y1 < frame.y1
+      if inside and not any(box.overlaps(other) for other in taken):
+        taken.append(box)
+        written.append(text)
+        break
+      text.remove()
+  return written
+
+
+DIRECTIONS = (1, 0), (-1, 0), (0, -1), (0, 1), (0.7, 0.7), (0.7, -0.7), (-0.7, 0.7), (-0.7, -0.7)
+
+
+def _radius(point: Sized) -> float:
+  """In points."""
+  return (AREA * point.size or CROSS) ** 0.5 / 2
+
+
+def _marker(axis, point: Sized) -> Bbox:
+  """What the marker covers, in pixels."""
+  x, y = axis.transData.transform((point.x, point.y))
+  half = _radius(point) * axis.figure.dpi / 72
+  return Bbox.from_extents(x - half, y - half, x + half, y + half)
 
 
 def _styles():

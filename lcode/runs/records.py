@@ -42,9 +42,9 @@ def append(workdir: Path, record: dict) -> str:
   return line
 
 
-def read(workdir: Path) -> list[dict]:
+def read(workdir: Path, name: str = 'records.jsonl') -> list[dict]:
   """The records of a workdir; a line that a full disk or a kill cut short, or that is damaged, is passed over."""
-  path, parsed = Path(workdir) / 'records.jsonl', []
+  path, parsed = Path(workdir) / name, []
   for line in path.read_text(errors='replace').splitlines() if path.exists() else []:
     try:
       record = json.loads(line)

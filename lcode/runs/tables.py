@@ -57,23 +57,22 @@ def tables(rows: Sequence[dict]) -> str:
     counts = ' / '.join(str(m) for m in range(1, r + 1))
     heading = measure.axis[0].upper() + measure.axis[1:]
     split = f', on {rows[0]["split"]} data' if rows[0]['split'] != 'test' else ''
-    parts.append(f'r = {r}. {heading}, with {counts} missing{split}')
+    parts.append(f'{heading}, at r = {r} with {counts} missing{split}:')
     parts.append(_table(ks, {name: [_lost(here.get((name, k))) for k in ks] for name in names} | {
         f'{name}, nothing missing': [_percent(here.get((name, k)), 'intact_accuracy') for k in ks] for name in intact}))
     if any(high - low > WIDE for row in here.values() for low, high in row['intervals'] or ()):
-      parts.append(f'r = {r}. 95 % interval of the {measure.name}, %, with {counts} missing')
+      parts.append(f'95 % interval of the {measure.name}, %, at r = {r} with {counts} missing:')
       parts.append(_table(ks, {name: [intervals(here.get((name, k))) for k in ks] for name in names}))
-    parts.append(f'r = {r}. Extra work at the frontend + at the workers, relative to k inferences by F')
+    parts.append(f'Extra work at r = {r}, frontend + workers, relative to k inferences by F:')
     parts.append(_table(ks, {name: [added(here.get((name, k)), 'work') for k in ks] for name in names}))
     if any('frontend_time' in row for row in here.values()):
-      parts.append(f'r = {r}. Extra time at the frontend + at the workers, 64 groups at once, relative to k inferences '
-                   'by F')
+      parts.append(f'Extra time at r = {r}, frontend + workers, 64 groups at once, relative to k inferences by F:')
       parts.append(_table(ks, {name: [added(here.get((name, k)), 'time') for k in ks] for name in names}))
     if any('wire_out' in row for row in here.values()):
-      parts.append(f'r = {r}. Extra bytes to the workers, in k queries / back, in k answers')
+      parts.append(f'Extra bytes at r = {r}, to the workers in k queries / back in k answers:')
       parts.append(_table(ks, {name: [wire(here.get((name, k))) for k in ks] for name in names}))
     if trained:
-      parts.append(f'r = {r}. {_training(rows)}')
+      parts.append(f'{_training(rows)} (r = {r}):')
       parts.append(_table(ks, {name: [epochs_of(here.get((name, k))) for k in ks] for name in trained}))
   return '\n\n'.join(parts) + '\n'
 
