@@ -1,4 +1,5 @@
-# make demo: see it work. make test: lint and tests. make test-all: with the long ones. PYTHON=python3.12 picks another.
+# make demo: see it work. make test: lint and tests. make test-all: with the long ones. make docs: the site, build/docs.
+# PYTHON=python3.12 picks another.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -7,7 +8,7 @@ PARALLEL ?= -n 2 --dist loadfile
 # Without an NVIDIA GPU, JAX without CUDA.
 STRIP_CUDA = $(if $(shell nvidia-smi -L 2>/dev/null | grep GPU),,-e 's/\[cuda12\]//')
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all lint docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m experiments.demo --workdir=runs/demo
@@ -22,6 +23,10 @@ test-all: lint $(VENV)/.installed-test
 lint: $(VENV)/.installed-test
 	$(BIN)/python -m flake8
 
+# All of it each time: what was built before is not warned of again.
+docs: $(VENV)/.installed-docs
+	JAX_PLATFORMS=cpu $(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet docs build/docs
+
 $(VENV)/.installed: requirements.txt setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lcode needs Python 3.11 or newer: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +36,10 @@ $(VENV)/.installed: requirements.txt setup.cfg pyproject.toml
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet -e '.[test]'
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
 	touch $@
 
 clean:

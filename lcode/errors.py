@@ -7,7 +7,13 @@ from typing import Any
 
 
 class InputError(ValueError):
-  """Bad input, in one sentence: the value, what is allowed, what to do."""
+  """Bad input, in one sentence: the value, what is allowed, what to do. A `ValueError`.
+
+  >>> lcode.Code(k=0, r=1)
+  Traceback (most recent call last):
+  ...
+  lcode.errors.InputError: k=0 is not allowed: it must be a whole number of at least 1.
+  """
 
 
 class UnknownNameError(InputError):
@@ -15,11 +21,24 @@ class UnknownNameError(InputError):
 
 
 class DivergedError(InputError):
-  """Training met a loss that is not finite."""
+  """Training met a loss that is not finite: an `InputError`, raised after the step that met it.
+
+  >>> issubclass(lcode.DivergedError, lcode.InputError)
+  True
+  """
 
 
 class OutOfTime(Exception):
-  """A run was saved and stopped because its time is over; the same command resumes it."""
+  """A run was saved and stopped because its time is over; the same call or command resumes it.
+
+  >>> mlp = lcode.make_scheme(code, apply, 'mlp', 'mlp')
+  >>> lcode.fit(mlp, variables, x, epochs=2, store='store', stop_at=0.0)
+  Traceback (most recent call last):
+  ...
+  lcode.errors.OutOfTime: ...
+  >>> int(lcode.fit(mlp, variables, x, epochs=2, store='store').result.state.step)
+  4
+  """
 
 
 def one_of(kind: str, name: str, known) -> str:

@@ -66,7 +66,7 @@ def test_what_is_imported_is_required():
   assert library - third_party('lcode') == {'importlib_resources'}
 
 
-@pytest.mark.parametrize('goal', ['demo', 'test'])
+@pytest.mark.parametrize('goal', ['demo', 'test', 'docs'])
 def test_make_installs_the_package_itself(goal, tmp_path):
   said = subprocess.run(['make', '--dry-run', goal, f'VENV={tmp_path}/venv'], cwd=ROOT, capture_output=True, text=True)
   assert said.returncode == 0, said.stderr

@@ -25,10 +25,16 @@ class BlackBox:
     answer: NumPy [b, *S] -> floats [b, *O]; for any b.
     multiply_adds: of an inference, where they are known.
     seconds: of an inference, where it cannot be timed here.
-    recorded: whether it knows but the answers to some queries (`recorded_answers`).
+    recorded: whether it knows nothing but the answers to some queries.
+    shapes: those of answers that are known already, by shape and dtype of a query.
 
   Raises:
-    InputError: if `answer` is no function, or a cost is not above 0.
+    InputError: if `answer` is not a function, or a cost is not above 0; and when it is asked, if it does not answer
+      one array of floating-point numbers, one row for each query.
+
+  >>> box = lcode.BlackBox(lambda queries: queries @ variables['w'], multiply_adds=18)
+  >>> box({}, x[:5]).shape
+  (5, 3)
   """
 
   answer: Callable

@@ -18,10 +18,18 @@ MAX_PATTERNS = 4096
 
 @dataclasses.dataclass(frozen=True)
 class Code:
-  """k data units and r parity units a group. Static and hashable: usable as a jit static argument.
+  """k data units and r parity units per group. Static and hashable: usable as a static argument of `jax.jit`.
+
+  Attributes:
+    k: data units, the queries.
+    r: parity units.
+    n: k + r, all units.
 
   Raises:
-    InputError: if k or r is no whole number of at least 1; NumPy's whole numbers are taken, as ints.
+    InputError: if k or r is not a whole number of at least 1; NumPy's whole numbers are taken, as ints.
+
+  >>> lcode.Code(k=4, r=2).n
+  6
   """
 
   k: int
@@ -59,13 +67,17 @@ def every_pattern(code: Code, max_missing: int | None = None, parities_fail: boo
     code: the code.
     max_missing: how many units can be missing at once, at most r.
     parities_fail: False where the parities always arrive, as from a backup at the frontend.
-    passthrough: False where answers are approximations whatever arrives, so that all patterns count.
+    passthrough: False where every answer is an approximation, whatever arrives, so that all patterns count.
 
   Returns:
     bool[s, n], True where a unit is available; ordered by the number missing, then by position.
 
   Raises:
-    InputError: if max_missing is outside 1..r, or there are more than MAX_PATTERNS patterns.
+    InputError: if `code` is not a `Code`, max_missing is outside 1..r, or there are more than 4096 patterns.
+
+  >>> lcode.every_pattern(lcode.Code(k=2, r=1))
+  array([[False,  True,  True],
+         [ True, False,  True]])
   """
   most = _checked_max_missing(code, max_missing)
   if num_patterns(code, most, parities_fail, passthrough) > MAX_PATTERNS:
@@ -85,12 +97,21 @@ def sampled_patterns(code: Code, count: int, seed: int | tuple[int, ...], max_mi
 
   Patterns are drawn by their number in the order of `every_pattern`, in whole numbers: exact for any (k, r).
 
+  Args:
+    code: the code.
+    count: how many patterns.
+    seed: a whole number of at least 0, or a tuple of such.
+    max_missing, parities_fail, passthrough: as of `every_pattern`.
+
   Returns:
     bool[count, n], in random order and the same for the same seed; all patterns, in the order of `every_pattern`, if
     there are no more than `count`.
 
   Raises:
     InputError: if count is below 1, max_missing outside 1..r, or the seed not made of whole numbers of at least 0.
+
+  >>> lcode.sampled_patterns(lcode.Code(k=100, r=3), count=8, seed=0).shape
+  (8, 103)
   """
   most, count = _checked_max_missing(code, max_missing), whole('count', count)
   counts = _counts(code, most, parities_fail, passthrough)

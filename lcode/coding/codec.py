@@ -27,6 +27,13 @@ class Codec(NamedTuple):
   All raise `InputError` where shapes or dtypes are wrong. `decode` raises it too where more than r units of a group are
   missing, if `available` is a NumPy array or a list; a `jax.Array` may be on a device or traced, and is not looked at:
   there NaN comes back.
+
+  >>> codec, groups = lcode.make_codec(scheme, params), x.reshape(100, 2, 6)
+  >>> replies = codec.infer(variables, codec.encode(groups))                  # f32[100, 1, 3]
+  >>> units = lcode.stack_units(apply(variables, groups), replies, axis=1)    # f32[100, 3, 3]
+  >>> answers = codec.decode(units, np.array([True, False, True]))            # every second answer was lost
+  >>> np.allclose(answers, apply(variables, groups), atol=1e-4)
+  True
   """
 
   encode: Callable
@@ -35,7 +42,18 @@ class Codec(NamedTuple):
 
 
 def make_codec(scheme: Scheme, params, model_state=None) -> Codec:
-  """The jitted functions of a scheme with these parameters (which stay arguments of what is compiled)."""
+  """The jitted functions of a scheme with its parameters (which stay arguments of what is compiled).
+
+  Args:
+    scheme: from `make_scheme`.
+    params, model_state: from `scheme.init` or `fit`; None for a scheme without state.
+
+  Raises:
+    InputError: if `scheme` is not a `Scheme`, or `params` are not the parameters of its three parts.
+
+  >>> lcode.make_codec(scheme, params).encode(x.reshape(100, 2, 6)).shape
+  (100, 1, 6)
+  """
   if not isinstance(scheme, Scheme):
     raise InputError(f'scheme={shown(scheme)} is no Scheme: give what make_scheme returned.')
   if not isinstance(params, Mapping) or set(params) != set(PARTS):

@@ -36,19 +36,25 @@ def group_costs(scheme: Scheme, params, model_state, base_variables, query_shape
   """FLOPs and bytes of each part of a group's coded inference.
 
   Args:
-    scheme: from `make_scheme`; params, model_state: of `scheme.init` or `fit`.
+    scheme: from `make_scheme`.
+    params, model_state: of `scheme.init` or `fit`.
     base_variables: F's variables.
     query_shape: S, the shape of one query.
-    num_outputs: C, how many numbers F answers a query.
+    num_outputs: C, how many numbers F's answer to a query has.
     query_dtype: of the queries.
 
   Returns:
-    `base_k_inferences`, `encode`, `parity_inference` (of a code that is not systematic: all n inferences), `decode`,
-    each {'flops', 'bytes', 'relative'}, relative to k inferences by F in FLOPs; None where they depend on those of a
-    black box that does not tell them.
+    `base_k_inferences`, `encode`, `parity_inference` (all n inferences where not systematic) and `decode`, each a
+    dictionary of `flops`, `bytes` and `relative`, FLOPs relative to those of k inferences by F; None where they depend
+    on those of a black box that does not tell them.
 
   Raises:
-    InputError: if query_shape is no shape, or F or what answers the parities does not answer num_outputs numbers.
+    InputError: if `scheme` is not a `Scheme`, query_shape not a shape, or F or what answers the parities does not
+      answer num_outputs numbers.
+
+  >>> costs = lcode.group_costs(scheme, params, model_state, variables, query_shape=(6,), num_outputs=3)
+  >>> costs['parity_inference']['relative']    # one inference by F for two queries
+  0.5
   """
   if not isinstance(scheme, Scheme):
     raise InputError(f'scheme={shown(scheme)} is no Scheme: give what make_scheme returned.')

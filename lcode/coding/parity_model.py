@@ -30,9 +30,15 @@ class ParityModel(NamedTuple):
       `key` is what dropout draws from in training.
     shared: whether one set of variables answers every parity, or each parity has its own.
     at_frontend: whether it runs at the frontend (a backup): then it is work of the frontend, and never missing.
-    takes: the `parities` of an encoder (see `coders`) that it answers, such as ('copies',) for what answers queries
+    takes: the `parities` of an encoder (see `lcode.coders`) it answers, such as ('copies',) for what answers queries
       themselves; None for any.
     bundled: whether its reply is k answers wide: [b, k, *O].
+
+  >>> def half(own, base_variables, x, train, axis_name, key=None):
+  ...   return apply(base_variables, x) / 2, {}
+  >>> halved = lcode.ParityModel(init=lambda *_: {}, apply=half, shared=True)
+  >>> lcode.make_scheme(code, apply, 'addition', 'mlp', halved).bundled
+  False
   """
 
   init: Callable
@@ -67,7 +73,13 @@ def from_module(module: nn.Module, start_from_base: bool = False, start: Callabl
     shared, at_frontend, takes: see `ParityModel`.
 
   Raises:
-    InputError: if `module` is no Flax module, `start` no function, or both ways to start are asked for.
+    InputError: if `module` is not a Flax module, `start` not a function, or both ways to start are asked for; and by
+      the scheme, if the module cannot be run on the parities.
+
+  >>> parm = lcode.make_scheme(code, apply, 'addition', 'subtraction', lcode.from_module(nn.Dense(3)))
+  >>> params, _ = parm.init(jax.random.key(0), x[:2], num_outputs=3)
+  >>> params['parity_model']['0']['kernel'].shape
+  (6, 3)
   """
   if not isinstance(module, nn.Module):
     raise InputError(f'module={shown(module)} is no Flax module: give an instance of a flax.linen.Module, as in '
@@ -117,7 +129,7 @@ def _variables(variables):
 
 
 def students(module: nn.Module, start: Callable | None = None) -> ParityModel:
-  """One small network that answers all k queries of a bundle, each for itself; see `coders.bundle`.
+  """One small network that answers all k queries of a bundle, one by one; see `lcode.coders.bundle`.
 
   Args:
     module: x [b, *S] -> floats [b, *O], of 1/k of F's work; each of the r parities gets its own variables.
@@ -125,28 +137,38 @@ def students(module: nn.Module, start: Callable | None = None) -> ParityModel:
 
   Raises:
     InputError: as `from_module`.
+
+  >>> bundle = lcode.make_scheme(code, apply, 'bundle', 'bundle', lcode.students(nn.Dense(3)))
+  >>> params, _ = bundle.init(jax.random.key(0), x[:2], num_outputs=3)
+  >>> bundle.encode(params, x[:2]).shape    # one parity, the two queries themselves
+  (1, 2, 6)
   """
   return _each(from_module(module, start=start), type(module).__name__, lambda bundles: bundles, 'bundles')
 
 
 def tile_students(module: nn.Module, k: int, start: Callable | None = None) -> ParityModel:
-  """One small network that answers each of the k tiles of a mosaic; see `coders.mosaic`.
+  """One small network that answers each of the k tiles of a mosaic; see `lcode.coders.mosaic`.
 
   Args:
-    module: x [b, *tile] -> floats [b, *O], tile being `coders.mosaic.tile_shape` of a query; each of the r parities
-      gets its own variables.
+    module: x [b, *tile] -> floats [b, *O], tile being `lcode.tile_shape` of a query; each of the r parities gets its
+      own variables.
     k: data units of the code.
     start: see `from_module`.
 
   Raises:
-    InputError: as `from_module`, or if k is no whole number of at least 1.
+    InputError: as `from_module`, or if k is not a whole number of at least 1.
+
+  >>> mosaic = lcode.make_scheme(code, apply, 'mosaic', 'bundle', lcode.tile_students(nn.Dense(3), k=2))
+  >>> params, _ = mosaic.init(jax.random.key(0), x[:2], num_outputs=3)
+  >>> params['parity_model']['0']['kernel'].shape    # a tile has half of a query's 6 numbers
+  (3, 3)
   """
   take_apart = functools.partial(mosaic.take_apart, k=whole('k', k))
   return _each(from_module(module, start=start), type(module).__name__, take_apart, 'mosaics')
 
 
 def narrow_students(module: nn.Module, k: int, start: Callable | None = None) -> ParityModel:
-  """One small network that answers each of the k queries in the bits of one, rounded; see `coders.narrow`.
+  """One small network that answers each of the k queries in the bits of one, rounded; see `lcode.coders.narrow`.
 
   Args:
     module: x [b, *S] -> floats [b, *O], of 1/k of F's work; each of the r parities gets its own variables.
@@ -154,7 +176,12 @@ def narrow_students(module: nn.Module, k: int, start: Callable | None = None) ->
     start: see `from_module`.
 
   Raises:
-    InputError: as `from_module`, or if k is no whole number of 1 to 8.
+    InputError: as `from_module`, or if k is not a whole number from 1 to 8.
+
+  >>> narrow = lcode.make_scheme(code, apply, 'narrow', 'bundle', lcode.narrow_students(nn.Dense(3), k=2))
+  >>> params, _ = narrow.init(jax.random.key(0), x[:2], num_outputs=3)
+  >>> narrow.encode(params, x[:2]).shape    # two queries of 16 bits a number
+  (1, 6)
   """
   narrow.places(whole('k', k))
   return _each(from_module(module, start=start), type(module).__name__, functools.partial(narrow.unpack, k=k), 'packs')

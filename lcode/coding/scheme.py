@@ -25,7 +25,7 @@ PARTS = ('encoder', 'parity_model', 'decoder')
 
 
 class Scheme(NamedTuple):
-  """A code over a base model F, whose answers are vectors here: C = prod(O) numbers, whatever their shape O.
+  """A code with a base model F, whose answers are vectors here: C = prod(O) numbers, whatever their shape O.
 
   Attributes:
     code: how many data units and parities.
@@ -37,18 +37,29 @@ class Scheme(NamedTuple):
       -> [g, r, C], model_state; axis_name is that of the devices a batch is split over, for batch statistics, and
       key is what a parity model's dropout draws from in training. With flat=False answers keep their shape, [g, r, *O].
     decode: (params, outputs [n, C], available bool[n], check_finite=True) -> [k, C] of the same dtype, computed in
-      float32 or wider; what arrived is passed on as it is. Outputs are as `stack_units` puts them together: wider than
-      C where the replies to parities are. A unit of which not all numbers are finite counts as missing; check_finite
-      False is for outputs that are known to be finite, or where it must be seen that they are not (in training). Where
-      more than r units are missing, what comes back is the decoder's guess: a `Codec` makes it NaN.
+      float32 or wider; where `passthrough`, an answer that arrived is returned unchanged. Outputs are as `stack_units`
+      puts them together: wider than C where the replies to parities are. A unit of which not all numbers are finite
+      counts as missing; check_finite=False is for outputs that are known to be finite, or where it must be seen that
+      they are not (in training). Where more than r units are missing, what comes back is the decoder's guess: a
+      `Codec` makes it NaN.
     base_apply: F, (variables, x [b, *S]) -> [b, C].
-    systematic: True if the data units themselves are sent to F.
-    passthrough: True if what arrives of these is the answer. Otherwise every answer is an approximation.
+    systematic: True if the queries themselves are sent to F.
+    passthrough: True if F's answer to a query, where it arrives, is the answer. Otherwise every answer is an
+      approximation.
     candidates: part -> parameters to choose from on validation groups, for parts that are not trained by gradients.
     at_frontend: True if what answers the parities runs at the frontend, so that it is never missing.
     bundled: True if every parity is answered by k answers.
     reply: (params, model_state, base_variables, x [b, *S], j) -> [b, *O], of bundles [b, k, *O]: `infer` on coded
       queries of number j alone, as a worker does it; None where `infer` takes a group as a whole.
+
+  The functions raise `InputError` where shapes or dtypes are wrong.
+
+  >>> parities = scheme.encode(params, x[:2])                                      # f32[1, 6]
+  >>> replies, _ = scheme.infer(params, model_state, variables, parities[None])    # f32[1, 1, 3]
+  >>> units = lcode.stack_units(apply(variables, x[:2]), replies[0])               # f32[3, 3]
+  >>> answers = scheme.decode(params, units, np.array([False, True, True]))        # f32[2, 3]
+  >>> np.allclose(answers, apply(variables, x[:2]), atol=1e-4)
+  True
   """
 
   code: Code
@@ -72,12 +83,22 @@ def make_scheme(code: Code, base_apply: Callable, encoder: Any = 'mlp', decoder:
   Args:
     code: the (k, r) code.
     base_apply: F, (variables, x [b, *S]) -> floats [b, *O].
-    encoder: a name in `coders.ENCODERS`, or a Flax module of the same contract (`coders` says which) or its class.
-    decoder: a name in `coders.DECODERS`, or a Flax module of the same contract or its class.
-    parity_model: see `parity_model`; None for F itself.
+    encoder: a name in `lcode.coders.ENCODERS`, or a Flax module of the same contract (see `register_encoder`) or its
+      class.
+    decoder: a name in `lcode.coders.DECODERS`, or a Flax module of the same contract or its class.
+    parity_model: a `ParityModel`; None for F itself.
+
+  Returns:
+    a `Scheme`, pure functions without parameters; `scheme.init` or `fit` makes those.
 
   Raises:
-    InputError: if a name is unknown, something is not what it should be, or the parts do not go together.
+    InputError: if a name is unknown, `base_apply` is not a function, a part is neither a name nor a Flax module nor
+      its class, or the parts do not go together.
+
+  >>> scheme = lcode.make_scheme(lcode.Code(k=4, r=2), apply, 'addition', 'subtraction')
+  >>> params, _ = scheme.init(jax.random.key(0), x[:4], num_outputs=3)
+  >>> scheme.encode(params, x[:4]).shape
+  (2, 6)
   """
   check_code(code)
   if not callable(base_apply):

@@ -11,7 +11,23 @@ from lcode.errors import InputError
 
 
 def erase(outputs, available):
-  """Zeroes the units of `outputs` [n, ...] that are not `available` [n]: no value (nor NaN) and no gradient leaks."""
+  """Zeroes the units of a group that are not available: no value (nor NaN) of them and no gradient leaks.
+
+  Args:
+    outputs: [n, ...], the units.
+    available: bool[n].
+
+  Returns:
+    [n, ...], of the same dtype.
+
+  Raises:
+    InputError: if there is not one bool for each unit.
+
+  >>> lcode.erase(jnp.ones((3, 2)), np.array([True, False, True]))
+  Array([[1., 1.],
+         [0., 0.],
+         [1., 1.]], dtype=float32)
+  """
   if np.ndim(outputs) < 1 or np.shape(available) != np.shape(outputs)[:1] or jnp.result_type(available) != bool:
     raise InputError(f'available={shown(available)} does not fit outputs of shape {list(np.shape(outputs))}: give one '
                      'bool for each of the units, no indices.')
@@ -19,19 +35,24 @@ def erase(outputs, available):
 
 
 def stack_units(base_outputs, replies, axis: int = -2):
-  """F's outputs over the replies to the parities, as `decode` takes them.
+  """Puts F's outputs and the replies to the parities together, as `decode` takes them.
 
   Args:
     base_outputs: floats [..., k, *O], F's answers to the queries.
     replies: floats [..., r, *O]; of a bundle [..., r, k, *O], or as vectors, [..., r, k * C].
     axis: that of the units in `base_outputs`: the last but one for answers that are vectors, [..., k, C], else 1 for
-      what a `Codec` takes and gives, [g, k, *O].
+      what a `Codec` takes and returns, [g, k, *O].
 
   Returns:
     floats [..., n, *O]; of a bundle [..., n, k, *O] or [..., n, k * C], F's own answer followed by zeros.
 
   Raises:
-    InputError: if the shapes do not fit each other.
+    InputError: if one is not an array of floating-point numbers, or the shapes do not fit each other.
+
+  >>> lcode.stack_units(jnp.ones((5, 2, 3)), jnp.ones((5, 1, 3))).shape       # one reply is as wide as an answer
+  (5, 3, 3)
+  >>> lcode.stack_units(jnp.ones((5, 2, 3)), jnp.ones((5, 1, 2, 3)), axis=1).shape    # of a bundle, k are
+  (5, 3, 2, 3)
   """
   for name, array in (('base_outputs', base_outputs), ('replies', replies)):
     if not hasattr(array, 'dtype') or not jnp.issubdtype(array.dtype, jnp.floating):

@@ -17,21 +17,28 @@ MOST_PADDED = 2**16  # groups of a batch that may be nothing but padding
 class Spec:
   """What is fixed about a data set: its queries' shape, scale to [0, 1], normalisation, validation split, augmentation.
 
-  The shape and the number of classes are what they are without loading the data; None where only the data say.
+  Attributes:
+    validation: how many images of the training split are held out, its last ones.
+    image_shape, num_classes: known without loading the data; None where only the data say.
+    scale, mean, std: a query is (pixels / scale - mean) / std, mean and std for each channel.
+    augment: random crop (of 4 pixels more a side) and flip.
+
+  >>> lcode.Spec(validation=5000, image_shape=(28, 28, 1), num_classes=10).scale
+  255.0
   """
 
-  validation: int                  # images of the training split held out: its last ones
+  validation: int
   image_shape: tuple[int, ...] | None = None
   num_classes: int | None = None
   scale: float = 255.0
   mean: tuple[float, ...] = (0.0,)
   std: tuple[float, ...] = (1.0,)
-  augment: bool = False            # random crop (pad 4) and flip
+  augment: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Arrays:
-  """One split: images uint8[N, H, W, c], labels int32[N]."""
+  """One split: `images` [N, *I], such as uint8[N, H, W, c], and `labels` int[N], None where there are none."""
 
   images: np.ndarray
   labels: np.ndarray

@@ -27,7 +27,10 @@ _REGISTERED: dict[str, Callable] = {}  # how to load the data sets that users ha
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-  """The three splits of a data set; `source` is the SHA-256 of all its arrays."""
+  """A data set by `name`, with its `spec` and its splits `train`, `validation` and `test`, each `Arrays`.
+
+  Its labels are 0 to `num_classes` - 1; `source` is the SHA-256 of all its arrays.
+  """
 
   name: str
   spec: Spec
@@ -53,7 +56,14 @@ def register_dataset(name: str, load: Callable, spec: Spec) -> None:
       number of classes may be left for the data to say.
 
   Raises:
-    InputError: if the name is none or is taken, `load` cannot be called, or `spec` is no `Spec`.
+    InputError: if the name is not allowed or taken, load not a function, or spec not a `Spec`; and when it is
+      loaded, if the arrays are not as above.
+
+  >>> def load(data_dir):
+  ...   return {'train_images': x[:150], 'train_labels': y[:150], 'test_images': x[150:], 'test_labels': y[150:]}
+  >>> lcode.register_dataset('mine', load, lcode.Spec(validation=30, scale=1.0))
+  >>> len(lcode.data.load('mine').train)
+  120
   """
   if not callable(load):
     raise InputError(f'load={load!r} is no function: give (data_dir) -> a dictionary of {", ".join(ARRAYS)}.')
@@ -67,9 +77,13 @@ def register_dataset(name: str, load: Callable, spec: Spec) -> None:
 
 
 def load(name: str, data_dir: str | None = None) -> Dataset:
-  """Loads a data set: `digits` comes with scikit-learn, the others are TFDS directories (see `tfds`) or registered.
+  """Loads a data set: `digits` comes with scikit-learn, the others are TFDS directories or registered.
 
-  Where data_dir holds <name>.npz, as `export` writes it, that is read instead: it needs NumPy alone.
+  Where data_dir holds <name>.npz, as `lcode.data.export` writes it, that is read instead: it needs NumPy alone.
+
+  Args:
+    name: in `lcode.data.SPECS`.
+    data_dir: where it lies; None for TFDS's usual place.
 
   Raises:
     InputError: if the name is unknown, or the data are missing, damaged or not to be had.

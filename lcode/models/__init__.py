@@ -49,9 +49,7 @@ MODELS: dict[str, Entry] = {}
 
 
 def register_model(name: str, make: Callable, *, affine: bool = False, convolutional: bool = False) -> None:
-  """Adds a base model to `MODELS`, by whose name the rest of lcode then takes it.
-
-  Registering the same again does nothing.
+  """Adds a base model F to `lcode.models.MODELS`: all of lcode then takes its name. The same again does nothing.
 
   Args:
     name: letters, digits, dashes and underscores.
@@ -62,7 +60,17 @@ def register_model(name: str, make: Callable, *, affine: bool = False, convoluti
     convolutional: whether most of its work is in large convolutions, which profit from several CPU devices.
 
   Raises:
-    InputError: if the name is none or is taken by another model, or `make` cannot be called.
+    InputError: if the name is not allowed or taken by another model, or `make` is not a function; and when it is made,
+      if it is not a Flax module that takes `train`.
+
+  >>> class Linear(nn.Module):
+  ...   num_outputs: int
+  ...   @nn.compact
+  ...   def __call__(self, x, train=False):
+  ...     return nn.Dense(self.num_outputs)(x.reshape(len(x), -1))
+  >>> lcode.register_model('linear', lambda image_shape, num_outputs, axis_name: Linear(num_outputs), affine=True)
+  >>> lcode.CodeConfig(base_model='linear', encoder='addition', decoder='subtraction').resolved().base_model
+  'linear'
   """
   if not callable(make):
     raise InputError(f'make={make!r} is no function: give (image_shape, num_outputs, axis_name) -> a Flax module.')

@@ -31,7 +31,7 @@ class Base:
     sha256: of the variables.
     spec: of the data set that it answers for.
     query_shape: *S.
-    num_outputs: C.
+    num_outputs: C, numbers per answer.
     dataset: the data; None where F was loaded without them.
     finished: False where training was cut short by max_steps.
   """
@@ -58,7 +58,7 @@ class Base:
 
   @functools.cached_property
   def outputs(self) -> dict[str, np.ndarray]:
-    """F's outputs f32[N, C] on the splits that were asked for: many codes are trained over one F."""
+    """F's outputs f32[N, C] by split, each computed when first asked for; many codes are trained with one F."""
     if self.dataset is None:
       raise InputError('this base model was loaded without data: F\'s outputs on them are not known.')
     return _Outputs(self)
@@ -89,6 +89,12 @@ def train_base(config: BaseConfig, workdir: str, options: RunOptions = RunOption
 
   Raises:
     InputError: before anything is written, if the config, the workdir, the data or the devices will not do.
+    DivergedError: if the loss is not finite.
+    OutOfTime: if it was stopped; the same call resumes it.
+
+  >>> base, record = lcode.train_base(lcode.BaseConfig('digits', 'logistic', epochs=1), 'runs/base')
+  >>> base.query_shape, base.num_outputs, record['steps']
+  ((8, 8, 1), 10, 10)
   """
   config = instance('config', config, BaseConfig).resolved()
   instance('options', options, RunOptions)

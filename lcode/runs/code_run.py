@@ -1,4 +1,4 @@
-"""Codes in workdirs: trained over a base model, loaded, evaluated. Resumable, and recorded.
+"""Codes in workdirs: trained with a base model, loaded, evaluated. Resumable, and recorded.
 
 A code's workdir holds `config.json`, `base_model/` (F's variables, so that it stands alone), `checkpoints/`,
 `events/` and `records.jsonl`.
@@ -34,9 +34,14 @@ class Trained:
 
   Attributes:
     config: what it was trained by.
-    scheme: its pure functions; params, model_state: their parameters, of the best epoch.
-    base: F.
+    scheme: its pure functions.
+    params, model_state: their parameters and state, of the best epoch.
+    base: F, with its variables.
     record: the figures of its last evaluation; None where it was never evaluated.
+    codec: the jitted functions.
+
+  >>> trained.codec.encode(np.zeros((5, 2, 8, 8, 1), 'float32')).shape
+  (5, 1, 8, 8, 1)
   """
 
   config: CodeConfig
@@ -67,7 +72,7 @@ class _Run(NamedTuple):
 
 def train_code(config: CodeConfig, workdir: str, base_dir: str | None = None, options: RunOptions = RunOptions(),
                base: Base | None = None) -> Trained:
-  """Trains a code in `workdir` over the base model in `base_dir`, and evaluates it on the options' split.
+  """Trains a code in `workdir` with the base model of `base_dir`, and evaluates it on the options' split.
 
   A code that needs no training is set up and evaluated.
 
@@ -78,10 +83,17 @@ def train_code(config: CodeConfig, workdir: str, base_dir: str | None = None, op
     options: how.
     base: F where it is loaded already.
 
+  Returns:
+    the code of the best epoch, with the record that was appended to `<workdir>/records.jsonl`.
+
   Raises:
     InputError: before anything is written, if the config, the workdir, the data or the devices will not do.
     DivergedError: if the loss is not finite.
     OutOfTime: if it was stopped; the same call resumes it.
+
+  >>> copies = lcode.train_code(lcode.config_of('replication'), 'runs/copies', 'checkpoints/digits-mlp-k2-r1')
+  >>> copies.record['degraded_accuracy'] == copies.record['available_accuracy']
+  True
   """
   run = _checked(config, directory('workdir', workdir), base_dir, options, base)
   _open(run)
@@ -104,7 +116,11 @@ def load(workdir: str | Path, apply: Callable | None = None, variables: Any = No
     apply, variables, module: that model, as it was compared.
 
   Raises:
-    InputError: if this is no such directory, nothing was trained there yet, a file is damaged, or the model is another.
+    InputError: if this is not such a directory, nothing was trained there yet, a file is damaged, or the model is
+      another.
+
+  >>> lcode.load('checkpoints/digits-mlp-k2-r1').scheme.code
+  Code(k=2, r=1)
   """
   path = directory('workdir', workdir)
   if apply is None:
@@ -127,7 +143,23 @@ def _load(path: Path) -> tuple[Trained, checkpoint.Best]:
 
 
 def evaluate_code(workdir: str | Path, options: RunOptions = RunOptions()) -> Trained:
-  """Evaluates the best parameters of a code's workdir on the split of the options, and appends the record."""
+  """Evaluates the best parameters of a code's workdir on the split of the options, and appends the record.
+
+  Args:
+    workdir: of `train_code`.
+    options: the split, where the data lie, the devices.
+
+  Returns:
+    the code with its new record.
+
+  Raises:
+    InputError: as `load`, or if the options or the data will not do.
+
+  >>> import shutil
+  >>> _ = shutil.copytree('checkpoints/digits-mlp-k2-r1', 'runs/evaluated')
+  >>> lcode.evaluate_code('runs/evaluated', lcode.RunOptions(split='validation')).record['split']
+  'validation'
+  """
   began, path = time.monotonic(), directory('workdir', workdir)
   instance('options', options, RunOptions)
   config = _config_in(path)
@@ -195,7 +227,7 @@ def _evaluated(run: _Run, base: Base, params, model_state, timing: dict, options
 
 @contextlib.contextmanager
 def _own_parts(path: Path):
-  """What a name that is unknown here most likely wants."""
+  """Says what a name that is unknown here most likely lacks."""
   try:
     yield
   except UnknownNameError as error:

@@ -1,4 +1,4 @@
-"""Every code over one's own model and data, from arrays."""
+"""Every code with one's own model and data, from arrays."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -31,11 +31,11 @@ def compare(apply: Callable | None, variables: Any = None, *, train, test, valid
             module: nn.Module | None = None, form: str = '', loss: str | None = None,
             multiply_adds: float | None = None, seconds: float | None = None, workdir: str | Path | None = None,
             options: RunOptions | None = None, name: str = 'own') -> list[dict]:
-  """Puts every code over one's own F: the same data, the same erasures, and what each costs.
+  """Trains and judges every code with one's own F: the same data, the same erasures, and what each costs.
 
   F stays as it is. What a code needs of it: those trained through F need a JAX function; those that ask F coded queries
-  (ApproxIFER, NeRCC, Berrut) a function of any kind; the others (mosaic, bundle, parity models, backups) its recorded
-  answers alone. Rows that cannot be are left out, with a line on standard error that says why.
+  (ApproxIFER, NeRCC, Berrut) need a function of any kind; the others (mosaic, bundle, parity models, backups) need its
+  recorded answers alone. Rows that cannot be made are left out, with a line on standard error that says why.
 
   Args:
     apply: F: a JAX function (variables, x [b, *S]) -> floats [b, *O]; a `lcode.BlackBox` of NumPy queries; or None
@@ -51,11 +51,11 @@ def compare(apply: Callable | None, variables: Any = None, *, train, test, valid
     ks, rs: queries and parities per group, each with each.
     seeds: of the codes.
     epochs: of every code that is trained; None for its recipe's.
-    seconds_a_row: instead of epochs, seconds to train every row for: as many epochs as they hold, at least one.
+    seconds_a_row: instead of epochs, seconds to train every row for: as many epochs as fit, at least one.
     backup_work: multiply-adds of the backups, relative to an inference by F.
     module: F's Flax module where it has one and `variables` are its own: students, backups and parity models start from
       it then. Else they are small networks of their own, of sizes that follow from F's.
-    form: of every small network, a name in `models.forms.FORMS`; '' for that of F's kind.
+    form: of every small network, a name in `lcode.models.forms.FORMS`; '' for that of F's kind.
     loss: a name in `lcode.losses.LOSSES`, for every code; None for its own.
     multiply_adds, seconds: of an inference by F, where they are known. A JAX function is counted, a `BlackBox` timed;
       of recorded answers nothing is known, and costs relative to F are None then.
@@ -65,12 +65,17 @@ def compare(apply: Callable | None, variables: Any = None, *, train, test, valid
     name: of F, for titles.
 
   Returns:
-    a record for each row: `scheme`, `k`, `r`, `seed`, `config`, `judged_by` (the figure to compare by), the figures of
-    `lcode.evaluate`, and costs relative to k inferences by F: `frontend_work`, `worker_work`, `frontend_time`,
-    `worker_time`, `wire_out`, `wire_back`.
+    a record for each row, with `scheme`, `k`, `r`, `seed`, `config`, `judged_by` (the figure to compare by), the
+    figures of `lcode.evaluate`, and costs relative to k inferences by F, `frontend_work`, `worker_work`, `wire_out`,
+    `wire_back`, and where they are measured `frontend_time` and `worker_time`.
 
   Raises:
     InputError: before anything is trained, if F, arrays or options will not do; or if no row is left.
+
+  >>> rows = lcode.compare(apply, variables, train=(x[:150], y[:150]), test=(x[150:], y[150:]),
+  ...                      schemes=('replication', 'approxifer'), options=lcode.RunOptions())
+  >>> [(row['scheme'], row['degraded_accuracy'] > 0.5) for row in rows]
+  [('replication', True), ('approxifer', True)]
   """
   own = make_own(apply, variables, train=train, test=test, validation=validation, outputs=outputs, module=module,
                  loss=loss, multiply_adds=multiply_adds, seconds=seconds, name=name)
@@ -84,7 +89,7 @@ def compare(apply: Callable | None, variables: Any = None, *, train, test, valid
 
 def compare_own(own: Own, what: comparison.Comparison, workdir: str | Path | None = None,
                 options: RunOptions | None = None) -> list[dict]:
-  """The rows over one's own F; see `compare`."""
+  """The rows with one's own F; see `compare`."""
   options = RunOptions(time_costs=True) if options is None else instance('options', options, RunOptions)
   if workdir is not None:
     own = claim(directory('workdir', workdir), own)
@@ -96,7 +101,7 @@ def compare_own(own: Own, what: comparison.Comparison, workdir: str | Path | Non
 
 
 def show(own: Own, made: list[dict], path: Path) -> tuple[list[dict], list[Path]]:
-  """Writes table and pictures of all rows that a workdir has over F; returns their means over seeds, and pictures."""
+  """Writes table and pictures of all rows that a workdir has with F; returns their means over seeds, and pictures."""
   rows = report.mean_over_seeds(comparison.latest(path, made[0]))
   title = own.name
   if own.judged_by == 'degraded_accuracy':

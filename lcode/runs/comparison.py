@@ -94,7 +94,7 @@ class Comparison:
 
 
 class Over(NamedTuple):
-  """How the rows over one F are made.
+  """How the rows with one F are made.
 
   Attributes:
     sha256: of F, by which a workdir's rows are known.
@@ -124,7 +124,7 @@ def compare(comparison: Comparison, workdir: str, base_dir: str | None, options:
 
 
 def over_named(base: base_model.Base) -> Over:
-  """How rows over a base model that `make_model` knows are made: each by `train_code`, in a workdir of its own."""
+  """How rows with a base model that `make_model` knows are made: each by `train_code`, in a workdir of its own."""
 
   def train(config, folder, options):
     trained = train_code(config, str(folder), None, options, base)
@@ -201,7 +201,7 @@ def _shown(row) -> str:
 
 
 def latest(workdir: Path, like: dict) -> list[dict]:
-  """The rows that a workdir has over the base model of the record `like`: of each scheme, k, r and seed the newest.
+  """The rows that a workdir has with the base model of the record `like`: of each scheme, k, r and seed the newest.
 
   Seeds that were trained for another number of epochs or steps than the newest row of their scheme, k and r are left
   out: their mean would be of neither.

@@ -16,7 +16,17 @@ from lcode.training.recipes import BASE_RECIPES, BaseRecipe, get_recipe
 
 @dataclasses.dataclass(frozen=True)
 class BaseConfig:
-  """What a base model is trained by; None stands for the recipe's choice."""
+  """What a base model is trained by; None stands for the recipe's choice.
+
+  Attributes:
+    dataset: a name in `lcode.data.SPECS`.
+    base_model: a name in `lcode.models.MODELS`.
+    epochs, batch_size: None for those of the model's recipe.
+    seed: of the initial parameters, the batches and the augmentation.
+
+  >>> lcode.BaseConfig('digits', 'logistic').resolved()
+  BaseConfig(dataset='digits', base_model='logistic', epochs=60, batch_size=128, seed=0)
+  """
 
   dataset: str = 'digits'
   base_model: str = 'mlp'
@@ -42,10 +52,23 @@ class BaseConfig:
 
 @dataclasses.dataclass(frozen=True)
 class CodeConfig:
-  """What a code is trained by; None stands for the recipe's choice, '' in `train` for all that can be trained.
+  """What a code is trained by; None stands for the recipe's choice.
 
-  `form` ('' for that of F's kind) and `multiply_adds` a query (None for a student's share of F's) say what small
-  network a backup, a student or a parity model from scratch is (`models.forms`).
+  Attributes:
+    dataset, base_model: names in `lcode.data.SPECS` and `lcode.models.MODELS`.
+    k, r: data units and parities per group.
+    encoder, decoder, parity_model: names in `lcode.coders.ENCODERS` and `DECODERS`, `lcode.runs.parts.PARITY_MODELS`.
+    train: what to train, names with commas between; '' for all that can be trained.
+    loss, recipe: names in `lcode.losses.LOSSES` and `lcode.RECIPES`.
+    epochs, batch_size: None for the recipe's; a batch is of groups.
+    seed: of the initial parameters, the groups and the augmentation.
+    scenarios: how many erasure patterns to sample for each step; None for all, or 64 where there are more.
+    num_byzantine: wrong answers per group that the decoder locates.
+    form, multiply_adds: what small network a backup, a student or a parity model from scratch is
+      (`lcode.models.forms`): '' for that of F's kind, and multiply-adds per query, None for a student's share of F's.
+
+  >>> lcode.CodeConfig(k=3, encoder='addition', decoder='subtraction', parity_model='from_base').resolved().epochs
+  500
   """
 
   dataset: str = 'digits'
@@ -135,8 +158,14 @@ class RunOptions:
     max_steps: of every training in the run, to stop early; None for not.
     save_every_s: seconds between two checkpoints.
     stop_at: time.monotonic() after which the run is saved and stopped; None for never.
-    time_costs: whether an evaluation measures how long a group takes (`coding.timing`), in some seconds.
+    time_costs: whether an evaluation measures how long a group takes (`lcode.coding.timing`), in some seconds.
     split: what codes are evaluated on: 'test', or 'validation' where one of them is yet to be chosen.
+
+  Raises:
+    InputError: if a value is not allowed.
+
+  >>> lcode.RunOptions(max_steps=10, split='validation').devices is None
+  True
   """
 
   data_dir: str | None = None

@@ -181,7 +181,7 @@ FUNCTIONS: dict[str, Callable] = {}
 
 
 def register_function(name: str, load: Callable) -> None:
-  """Makes an F of one's own, trained already, known by name to `experiments.compare --model=name`.
+  """Makes an F of one's own, trained already, known by name to `experiments.compare --model=name`, and `choose`.
 
   Args:
     name: letters, digits, dashes and underscores.
@@ -190,7 +190,12 @@ def register_function(name: str, load: Callable) -> None:
       `seconds`.
 
   Raises:
-    InputError: if the name is none or is taken, or `load` cannot be called.
+    InputError: if the name is not allowed or taken, or load is not a function; and when it is loaded, if it does not
+      return such a dictionary.
+
+  >>> def load(data_dir):
+  ...   return {'apply': apply, 'variables': variables, 'train': (x[:150], y[:150]), 'test': (x[150:], y[150:])}
+  >>> lcode.register_function('my_model', load)
   """
   if not callable(load):
     raise InputError(f'load={load!r} is no function: give (data_dir) -> a dictionary of apply, variables, train, test.')

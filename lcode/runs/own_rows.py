@@ -1,4 +1,4 @@
-"""The rows of a comparison over one's own F: configs, schemes and trainings without a name in any table."""
+"""The rows of a comparison with one's own F: configs, schemes and trainings without a name in any table."""
 
 import dataclasses
 import json
@@ -37,7 +37,7 @@ FILE = 'own_model.json'
 
 
 def over_own(own: Own) -> Over:
-  """How rows over one's own F are made: each by `fit` and `evaluate`, with checkpoints where there is a folder."""
+  """How rows with one's own F are made: each by `fit` and `evaluate`, with checkpoints where there is a folder."""
 
   def config_of(*args):
     return _config(own, *args)
@@ -87,7 +87,7 @@ def _form(own: Own, parity_model: str, form: str) -> str:
 
 
 def scheme_of(own: Own, config: CodeConfig) -> Scheme:
-  """The scheme of a config over one's own F; where it has no module, a dense network of its size stands in."""
+  """The scheme of a config with one's own F; where it has no module, a dense network of its size stands in."""
   shape, module = own.query_shape, own.module
   answers = PARITY_MODELS[one_of('parity model', config.parity_model, PARITY_MODELS)]
   if module is None and answers.sized:

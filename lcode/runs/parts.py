@@ -1,4 +1,4 @@
-"""The parts that a config names, made: what answers the parities, and the whole scheme over a base model."""
+"""The parts that a config names, made: what answers the parities, and the whole scheme with a base model."""
 
 import dataclasses
 import functools
@@ -84,12 +84,16 @@ def register_parity_model(name: str, make: Callable, text: str = '') -> None:
   """Makes a parity model known by name, to configs, presets and `encoder:parity_model:decoder`.
 
   Args:
-    name: what it is called.
+    name: letters, digits, dashes and underscores.
     make: (F's Flax module, query shape, num_outputs, config) -> `lcode.ParityModel`; see `lcode.from_module`.
     text: a line on it, for help.
 
   Raises:
-    InputError: if the name is taken or `make` cannot be called.
+    InputError: if the name is not allowed or taken, or `make` is not a function.
+
+  >>> lcode.register_parity_model('again', lambda module, shape, num_outputs, config: lcode.from_module(module))
+  >>> lcode.config_of('addition:again:mlp').parity_model
+  'again'
   """
   if not callable(make):
     raise InputError(f'the parity model {name!r} is {make!r}: give a function (module, query shape, num_outputs, '

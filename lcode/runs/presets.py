@@ -12,13 +12,16 @@ from lcode.training.recipes import get_recipe
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-  """One row's recipe.
+  """A named scheme: its parts, and how they are trained.
 
   Attributes:
     encoder, decoder, parity_model: names of the parts.
-    loss, recipe: how what there is to train is trained.
-    per_query: whether each query is answered for itself, so that k does not matter: trained and evaluated at k = 1.
+    loss, recipe: how they are trained, where there is anything to train.
+    per_query: whether queries are answered one by one, so that k does not matter: trained and evaluated at k = 1.
     source: whose code it is.
+
+  >>> lcode.Preset('addition', 'subtraction', 'from_base', loss='mse_base', recipe='parity').per_query
+  False
   """
 
   encoder: str
@@ -60,10 +63,18 @@ PRESETS = {
 
 
 def register_preset(name: str, preset: Preset) -> None:
-  """Makes a scheme known by name to `train_code` and `compare`; its parts, loss and recipe must be known already.
+  """Makes a scheme known by name to `config_of` and `compare`; its parts, loss and recipe must be known already.
+
+  Args:
+    name: letters, digits, dashes and underscores.
+    preset: what it stands for.
 
   Raises:
-    InputError: if the name is taken, or a part, the loss or the recipe is unknown.
+    InputError: if the name is not allowed or taken, or a part, the loss or the recipe is unknown.
+
+  >>> lcode.register_preset('sums', lcode.Preset('addition', 'mlp', 'from_base', recipe='parity'))
+  >>> lcode.config_of('sums', k=3).encoder
+  'addition'
   """
   if not isinstance(preset, Preset):
     raise InputError(f'the preset {name!r} is {preset!r}: give a Preset, as in lcode.Preset(encoder=\'mlp\').')
@@ -102,7 +113,7 @@ def config_of(name: str, k: int = 2, r: int = 1, dataset: str = 'digits', base_m
   """The resolved config of a scheme at (k, r), for `train_code`; k = 1 for a preset that answers query by query.
 
   Args:
-    name: as `get_preset` takes it.
+    name: of a preset (`lcode.runs.presets.PRESETS`), of an encoder, or `encoder:parity_model:decoder`.
     k, r, dataset, base_model, seed: as of `CodeConfig`.
     epochs, recipe, loss: None for the scheme's own.
     multiply_adds: of a backup, what it may take for a query; others make no use of it.
@@ -110,6 +121,10 @@ def config_of(name: str, k: int = 2, r: int = 1, dataset: str = 'digits', base_m
 
   Raises:
     InputError: if a name is unknown, or what is asked for makes no sense.
+
+  >>> config = lcode.config_of('mosaic', k=4)
+  >>> config.encoder, config.parity_model, config.decoder
+  ('mosaic', 'tile_students', 'bundle')
   """
   preset = get_preset(name)
   if preset.per_query:

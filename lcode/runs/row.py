@@ -1,4 +1,4 @@
-"""A code over F and its data, trained and judged: the same whether F has a name or is one's own."""
+"""A code with F and its data, trained and judged: the same whether F has a name or is one's own."""
 
 import dataclasses
 from pathlib import Path
@@ -21,7 +21,7 @@ from lcode.training.fit import Fitted, fit
 
 def fit_row(scheme: Scheme, base: Base, config: CodeConfig, devices, options: RunOptions, folder: Path | None,
             reporter) -> Fitted:
-  """`fit` as a config says, over F and its data; checkpoints go to the folder, None for none."""
+  """`fit` as a config says, with F and its data; checkpoints go to the folder, None for none."""
   dataset = base.dataset
   return fit(
       scheme, base.variables, dataset.train.images, dataset.train.labels,

@@ -19,7 +19,13 @@ class NoAnswer(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Answered:
-  """An answer: floats [*O]; `how` is 'exact' (F's own), 'reconstructed', or 'failed' or 'late' (the default answer)."""
+  """What a query was answered.
+
+  Attributes:
+    answer: floats [*O].
+    how: 'exact' (F's own), 'reconstructed', or 'failed' or 'late' (the default answer).
+    ms: milliseconds that it took.
+  """
 
   answer: np.ndarray
   how: str

@@ -33,12 +33,16 @@ def export_code(trained: Trained, out: str | Path, platforms: Sequence[str] = PL
   The directory appears whole or not at all.
 
   Args:
-    trained: a code, as `lcode.load` and `train_code` give it.
+    trained: a code, as `lcode.load` and `train_code` return it.
     out: a directory that is not there yet, or empty.
     platforms: what it is compiled for: cpu, cuda, tpu; the machine that exports need have none of them.
 
   Raises:
-    InputError: if `trained` is no code, `out` is taken, or a platform is unknown.
+    InputError: if `trained` is not such a code, `out` is taken, or a platform is unknown.
+
+  >>> exported = lcode.export_code(trained, 'exported', platforms=('cpu',))
+  >>> exported.code, len(exported.sha256)
+  (Code(k=2, r=1), 64)
   """
   instance('trained', trained, Trained)
   path, platforms = directory('out', out), _platforms(platforms)

@@ -35,8 +35,18 @@ class Exported:
   """A code and its base model F, as functions over any number of queries or groups.
 
   Attributes:
-    manifest: what is known of it: `code`, `queries`, `functions`, `figures`, `config`, `platforms`, `versions`.
+    manifest: what is known of it: `code`, `functions`, `figures`, `config`, `platforms`, `versions` and so on.
     sha256: of the manifest, and so of everything.
+    calls: the functions by name, without checks.
+
+  All raise `InputError` where shapes or dtypes are wrong.
+
+  >>> exported = lcode.export_code(trained, 'exported', platforms=('cpu',))
+  >>> queries = exported.preprocess(np.zeros((4, 8, 8, 1))).reshape(2, 2, 8, 8, 1)
+  >>> answers = exported.base(queries.reshape(4, 8, 8, 1)).reshape(2, 2, 10)
+  >>> replies = exported.parity(exported.encode(queries))
+  >>> exported.decode(exported.stack(answers, replies), np.array([False, True, True])).shape
+  (2, 2, 10)
   """
 
   manifest: dict[str, Any]
@@ -106,7 +116,12 @@ def load_export(directory: str | Path, sha256: str | None = None) -> Exported:
       comes from elsewhere, this is what shows that nobody wrote another one.
 
   Raises:
-    InputError: if it is none, a file is missing, changed or not expected, or it is not for this platform.
+    InputError: if it is not an exported code, a file is missing, changed or not expected, or it is not for this
+      platform.
+
+  >>> sha256 = lcode.export_code(trained, 'exported', platforms=('cpu',)).sha256
+  >>> lcode.load_export('exported', sha256).code
+  Code(k=2, r=1)
   """
   loaded = read_export(checked_directory('directory', directory), sha256)
   platform = {'gpu': 'cuda'}.get(jax.default_backend(), jax.default_backend())

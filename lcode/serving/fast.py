@@ -20,6 +20,15 @@ def simulate_fast(options: PolicyOptions, setup: Setup) -> Outcome | None:
 
   With one queue the outcome is that of `simulate` to the last bit; with a queue for each worker, of its distribution.
   None, too, where a query would be refused or come too late.
+
+  Args:
+    options, setup: as of `simulate`, errors too.
+
+  >>> from lcode.serving.fast import simulate_fast
+  >>> from lcode.serving.options import make_options
+  >>> from lcode.serving.simulator import Setup
+  >>> simulate_fast(make_options('none', max_outstanding=1), Setup(queries=1000)).figures()['exact']
+  900
   """
   instance('options', options, PolicyOptions)
   instance('setup', setup, Setup)
@@ -35,6 +44,9 @@ def without_queues(options: PolicyOptions, setup: Setup) -> Outcome:
   """The same service with as many workers as it takes, so that no unit waits: copies, and codes that any units decode.
 
   Delays by quantile are taken from the service times themselves. Workers are not counted: busy shares are nan.
+
+  Args:
+    options, setup: as of `simulate`.
 
   Raises:
     InputError: if the workers are disturbed, or queries batched.

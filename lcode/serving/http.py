@@ -34,6 +34,13 @@ def make_app(service: Service, metrics: Metrics | None = None) -> Starlette:
   after how many milliseconds the client gives up. Errors are {"error": sentence}: 400 for what is no query, 413 for
   one that is too large, 503 where it was not accepted, 504 where there is no answer.
   GET /healthz answers 200, /readyz 200 once queries are taken, else 503; /metrics is for Prometheus.
+
+  Args:
+    service: started already; `experiments.serve` shows how to run both.
+    metrics: what /metrics reads, the observer of the service; None for no such page.
+
+  Raises:
+    InputError: if one is something else.
   """
   instance('service', service, Service)
   if metrics is not None:

@@ -49,6 +49,10 @@ class PolicyOptions:
 
   Raises:
     InputError: for a value out of range, or values that do not go together.
+
+  >>> from lcode.serving.options import PolicyOptions
+  >>> PolicyOptions(k=4, r=1, encoded=True, deadline=200.0).n
+  5
   """
 
   k: int = 1
@@ -144,7 +148,19 @@ def named(name: str) -> Named:
 
 
 def make_options(name: str, **fields) -> PolicyOptions:
-  """The options of a policy by name, with these fields otherwise; raises InputError as `PolicyOptions` does."""
+  """The options of a policy by name.
+
+  Args:
+    name: `none`, `equal`, `replication`, `hedged`, `tied`, `backup` or `coded`.
+    **fields: of `PolicyOptions`, instead of the policy's own.
+
+  Raises:
+    InputError: if a name is unknown, and as `PolicyOptions`.
+
+  >>> from lcode.serving.options import make_options
+  >>> make_options('hedged', spare_quantile=0.9).r
+  1
+  """
   known = {field.name for field in dataclasses.fields(PolicyOptions)}
   for field in fields:
     one_of('option of a policy', field, known)

@@ -41,7 +41,17 @@ class Served:
     decode: (units floats [1, n, ...], available bool[n]) -> floats [1, k, *O].
     systematic: whether queries themselves are sent.
     bundled: whether every reply holds k answers.
-    passthrough: whether the answer to a query itself is the answer.
+    passthrough: whether F's answer to a query is the answer; else every answer is decoded.
+
+  Raises:
+    InputError: if load is not a function, or a code comes without `encode` and `decode`.
+
+  >>> from lcode.serving.served import Answerers, Served
+  >>> codec = lcode.make_codec(scheme, params)
+  >>> served = Served(lambda worker: Answerers(lambda x: x @ variables['w'], lambda x, j: x @ variables['w']), (6,),
+  ...                 code, lambda x: np.asarray(codec.encode(x)), lambda *units: np.asarray(codec.decode(*units)))
+  >>> served.options(deadline=50.0).r
+  1
   """
 
   load: Callable[[int], Answerers]
@@ -73,7 +83,20 @@ class Served:
 
 
 def of_export(path: str | Path, sha256: str | None = None) -> Served:
-  """What `experiments.export` wrote; raises InputError as `load_export`."""
+  """What `lcode.export_code` wrote, to be served.
+
+  Args:
+    path: the directory.
+    sha256: of its manifest; None to take whatever is there.
+
+  Raises:
+    InputError: as `lcode.load_export`.
+
+  >>> from lcode.serving.served import of_export
+  >>> sha256 = lcode.export_code(trained, 'exported', platforms=('cpu',)).sha256
+  >>> of_export('exported', sha256).code
+  Code(k=2, r=1)
+  """
   path = directory('directory', path).resolve()
   exported = load_export(path, sha256)
   known, shape = exported.manifest, exported.manifest['functions']['base']['takes'][0]['shape'][1:]
@@ -83,17 +106,35 @@ def of_export(path: str | Path, sha256: str | None = None) -> Served:
 
 
 def of_workdir(path: str | Path) -> Served:
-  """A code in a workdir of `train_code`; raises InputError as `lcode.load`."""
+  """A code in a workdir of `lcode.train_code`, to be served.
+
+  Args:
+    path: the workdir.
+
+  Raises:
+    InputError: as `lcode.load`.
+
+  >>> from lcode.serving.served import of_workdir
+  >>> of_workdir('checkpoints/digits-mlp-k2-r1').query_shape
+  (8, 8, 1)
+  """
   from lcode.runs.code_run import load  # Flax and Orbax are needed here alone
   path = directory('workdir', path).resolve()
   return _of(load(path), functools.partial(_from_workdir, path))
 
 
 def of_trained(trained) -> Served:
-  """A code as `lcode.load` gives it, also one with a model of your own; model and parameters are sent to each worker.
+  """A code to be served, also one with a model of your own; model and parameters are sent to each worker.
+
+  Args:
+    trained: as `lcode.load` returns it.
 
   Raises:
-    InputError: if this is no such code.
+    InputError: if it is something else.
+
+  >>> from lcode.serving.served import of_trained
+  >>> of_trained(trained).code
+  Code(k=2, r=1)
   """
   from lcode.runs.code_run import Trained
   instance('trained', trained, Trained)

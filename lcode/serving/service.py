@@ -30,10 +30,7 @@ _log = logging.getLogger('lcode')
 
 
 class Service:
-  """Workers that answer queries, with redundancy as a policy has it. All of it runs in one event loop.
-
-      async with Service(of_export('exported'), num_workers=4, num_parity_workers=2) as service:
-        answered = await service.predict(x)
+  """Workers that answer queries, with redundancy as a policy says. All of it runs in one event loop.
 
   Args:
     served: the model, and its code.
@@ -48,6 +45,15 @@ class Service:
 
   Raises:
     InputError: if what is given does not go together.
+
+  >>> import asyncio
+  >>> from lcode.serving.served import of_workdir
+  >>> from lcode.serving.service import Service
+  >>> async def main():
+  ...   async with Service(of_workdir('checkpoints/digits-mlp-k2-r1'), num_workers=2, num_parity_workers=1) as service:
+  ...     return await service.predict(np.zeros((8, 8, 1), np.float32))
+  >>> asyncio.run(main()).answer.shape
+  (10,)
   """
 
   def __init__(self, served: Served, options: PolicyOptions | None = None, *, num_workers: int = 2,
@@ -153,7 +159,7 @@ class Service:
     """Answers one query, f32[*S].
 
     Raises:
-      InputError: if x is no query: it is refused alone, and harms no group.
+      InputError: if x is not a query (shape, dtype, or not finite): it is refused alone, and harms no group.
       Refused: if too many queries wait, or the service is not open.
       NoAnswer: if it was accepted and neither answered in time nor made up for, and there is no default.
     """

@@ -42,7 +42,11 @@ def make_service(name: str, mean_ms: float | None = None) -> Callable[[np.random
     (rng, size) -> f64[size], in ms.
 
   Raises:
-    InputError: for an unknown name, a trace that is none, or a mean that is not above 0.
+    InputError: for an unknown name, a trace that is not a list of times, or a mean that is not above 0.
+
+  >>> from lcode.serving.service_times import make_service
+  >>> make_service('deterministic', mean_ms=70.0)(rng, 2)
+  array([70., 70.])
   """
   if mean_ms is not None and not 0 < number('service_ms', mean_ms) < np.inf:
     raise InputError(f'service_ms={mean_ms!r} is not allowed: give milliseconds above 0.')

@@ -124,7 +124,7 @@ class Outcome:
 
 
 def simulate(options: PolicyOptions, setup: Setup) -> Outcome:
-  """Runs the policy of `options` over `setup`; the same seed gives the same outcome. Raises InputError for others."""
+  """Runs the policy of `options` in `setup`; the same seeds give the same outcome. Raises InputError for others."""
   instance('options', options, PolicyOptions)
   return _Simulation(options, instance('setup', setup, Setup)).run()
 

@@ -1,6 +1,6 @@
 """Checkpoints: Orbax writes the arrays, a manifest of SHA-256 sums makes sure that the same bytes come back.
 
-Layout: `<root>/latest/<step>/` holds a whole state and the best parameters so far, enough to go on from; two of them
+Layout: `<root>/latest/<step>/` holds a whole state and the best parameters so far, enough to resume from; two of them
 are kept, so that a damaged one falls back to the one before. `<root>/best/<step>/` holds the best parameters alone,
 for evaluation. Each has `arrays/` (Orbax), `meta.json` and `manifest.json`, is written under a temporary name and
 renamed when complete.
@@ -139,7 +139,18 @@ def steps_in(directory: Path) -> list[int]:
 
 
 class Store:
-  """The checkpoints of one run."""
+  """The checkpoints of one run: `latest/<step>/` to resume from, `best/<step>/` to use, each with SHA-256 sums.
+
+  Args:
+    root: the directory; it need not be there yet.
+    devices: how many the run is on; it is noted, and told when another number resumes it.
+
+  >>> mlp = lcode.make_scheme(code, apply, 'mlp', 'mlp')
+  >>> store = lcode.checkpoint.Store('store')
+  >>> fitted = lcode.fit(mlp, variables, x, epochs=1, store=store)
+  >>> store.load_best((fitted.params, fitted.model_state)).step
+  2
+  """
 
   def __init__(self, root: Path, devices: int = 1):
     self.root = Path(root)

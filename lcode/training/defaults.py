@@ -16,10 +16,10 @@ from lcode.models.small import convolves
 
 
 def default_scheme(code: Code, base_apply: Callable, base_variables, queries) -> Scheme:
-  """The code that loses least of those that lcode has, at nothing for the frontend and one inference by F a parity.
+  """The scheme for those who do not want to choose: little is lost, the frontend does nothing, a parity takes F's time.
 
   A bundle: the parity worker gets all k queries and answers each by a student of about 1/k of F's time (see
-  `coders.bundle`), of the form that goes with an F with or without convolutions (`models.forms`).
+  `lcode.coders.bundle`), of the form that goes with an F with or without convolutions (`lcode.models.forms`).
 
   Args:
     code: the (k, r) code.
@@ -27,8 +27,17 @@ def default_scheme(code: Code, base_apply: Callable, base_variables, queries) ->
     base_variables: F's variables.
     queries: f32[b, *S], some queries as F takes them; their shape is what counts.
 
+  Returns:
+    a `Scheme` to be trained by `fit`.
+
   Raises:
-    InputError: if queries are integers, or no network is so small.
+    InputError: if queries are not an array, or of integers, or F is so small that no network takes 1/k of its time.
+
+  >>> def mlp(variables, x):
+  ...   return jax.nn.relu(x @ variables['hidden']) @ variables['out']
+  >>> weights = {'hidden': np.ones((6, 200), 'float32'), 'out': np.ones((200, 3), 'float32')}
+  >>> lcode.default_scheme(code, mlp, weights, x).bundled
+  True
   """
   check_code(code)
   if not hasattr(queries, 'dtype') or np.ndim(queries) < 2 or not len(queries):

@@ -33,7 +33,18 @@ _log = logging.getLogger('lcode')
 
 
 class Fitted(NamedTuple):
-  """A trained code: its parameters (of the best epoch), its functions and how it went."""
+  """A trained code: its parameters (of the best epoch), its functions and how it went.
+
+  Attributes:
+    scheme: the pure functions.
+    params, model_state: their parameters and state, NumPy arrays.
+    codec: the jitted functions, with these parameters.
+    result: the last state, the best epoch, the history of losses and figures, and the seconds.
+
+  >>> fitted = lcode.fit(scheme, variables, x)     # nothing to train here: it is only judged
+  >>> fitted.codec.encode(x.reshape(100, 2, 6)).shape, fitted.result.best.step
+  ((100, 1, 6), 0)
+  """
 
   scheme: Scheme
   params: Any
@@ -54,27 +65,37 @@ class Fitted(NamedTuple):
 def fit(scheme: Scheme, base_variables, images, labels=None, options: TrainingOptions | None = None, *,
         validation: tuple | None = None, store=None, reporter: loop.Reporter | None = None,
         base_outputs: Mapping[str, np.ndarray] | None = None, **changes) -> Fitted:
-  """Trains a code over the frozen `scheme.base_apply`; one that needs no training is only chosen on `validation`.
+  """Trains a code with F, `scheme.base_apply`, frozen.
+
+  A code that needs no training is judged on `validation`, by which its smoothing parameters, if any, are chosen.
 
   Args:
     scheme: from `make_scheme` or `default_scheme`.
     base_variables: F's variables.
     images: [N, *I], what to train on; any dtype that `options.preprocess` turns into queries.
-    labels: int[N]; argmax F(x) stands in for them where there are none.
+    labels: int[N], for the accuracies that are reported and for xent_label; None for argmax F(x).
     options: see `TrainingOptions`.
     validation: (images, labels or None) to choose the best epoch by, that is by reconstruction accuracy, or where
-      outputs are no class scores (C = 1, or mse_base without labels) by the loss. None holds out the last tenth (at
+      outputs are not class scores (C = 1, or mse_base without labels) by the loss. None holds out the last tenth (at
       most 5,000).
-    store: a `checkpoint.Store` or a directory to save to and to resume from; it resumes the same training alone.
+    store: a `lcode.checkpoint.Store` or a directory to save to and to resume from; only the same training is resumed.
     reporter: told of the progress; None for lines at a terminal.
     base_outputs: F's outputs f32[N, C] under 'train' and 'validation', where they are known already.
     **changes: fields of the options, as in `fit(scheme, variables, x, epochs=5)`.
+
+  Returns:
+    the parameters of the best epoch, and how it went.
 
   Raises:
     InputError: before anything is compiled, if arrays, options or F will not do, or if the store holds another
       training.
     DivergedError: if the loss is not finite.
-    OutOfTime: if it was stopped.
+    OutOfTime: if `stop_at` is over; the same call resumes it where there is a store.
+
+  >>> mlp = lcode.make_scheme(code, apply, 'mlp', 'mlp')
+  >>> fitted = lcode.fit(mlp, variables, x, y, epochs=2, batch_size=30)
+  >>> int(fitted.result.state.step), fitted.codec.encode(x.reshape(100, 2, 6)).shape
+  (6, (100, 1, 6))
   """
   store, base_outputs = as_store(store), _checked_known(base_outputs)
   check_reporter(reporter)

@@ -31,16 +31,31 @@ stop_request = StopRequest()
 
 
 class Best(NamedTuple):
-  """The best epoch so far by the schedule's criterion on the validation split (the first of equals)."""
+  """The best epoch so far on the validation split (the first of equals).
+
+  Attributes:
+    step: how many steps had been taken.
+    value: of the figure that is judged by.
+    variables: (params, model_state).
+    partial: not of a whole epoch: it stands in for evaluation, and no later epoch competes with it.
+  """
 
   step: int
   value: float
-  variables: Any         # (params, model_state)
-  partial: bool = False  # not of a whole epoch: it stands in for evaluation, and no later epoch competes with it
+  variables: Any
+  partial: bool = False
 
 
 class Result(NamedTuple):
-  """What a run ends with; `seconds` count steps, validation and saving, over all parts of a resumed run."""
+  """What a run ends with.
+
+  Attributes:
+    state: the last one.
+    best: the best epoch, by validation.
+    history: figures of each epoch of this part of the run.
+    seconds: of steps, validation and saving, over all parts of a resumed run.
+    steps_per_epoch: how many there were.
+  """
 
   state: TrainState
   best: Best

@@ -21,15 +21,15 @@ class TrainingOptions:
   """How a code is trained.
 
   Attributes:
-    loss: a name in `losses.LOSSES`.
-    recipe: a name in `recipes.RECIPES`, or a `Recipe`; None for the one that suits the scheme.
+    loss: a name in `lcode.losses.LOSSES`.
+    recipe: a name in `lcode.RECIPES`, or a `Recipe`; None for the one that suits the scheme.
     epochs: None for the recipe's, or as many as its least number of steps takes.
-    batch_size: groups a step over all devices; None for the recipe's.
+    batch_size: groups per step, over all devices; None for the recipe's.
     seed: of the initial parameters, the groups and the augmentation.
     train_parts: which of 'encoder', 'parity_model', 'decoder' to train, the others stay as they start; None for all
       that have parameters.
     scenarios: erasure patterns bool[s, n] to train and validate on; or how many to sample for each step from those of
-      up to r missing units; None for all of them, or 64 a step where there are more.
+      up to r missing units; None for all of them, or 64 per step where there are more.
     preprocess: images [b, *I] -> queries f32[b, *S], run on the device.
     augment: random crop and flip of what is encoded; the targets stay those of the plain images.
     devices: None for all accelerators, or on CPU the first device.
@@ -38,7 +38,10 @@ class TrainingOptions:
     stop_at: time.monotonic() after which the training is stopped, the store holding all of it; None for never.
 
   Raises:
-    InputError: if a value is not allowed.
+    InputError: if a name is unknown, a number out of range, or anything else of a kind that is not allowed.
+
+  >>> lcode.TrainingOptions(epochs=5, train_parts=('encoder',)).loss
+  'kl_base'
   """
 
   loss: str = 'kl_base'

@@ -14,9 +14,16 @@ class Recipe:
 
   Attributes:
     make_optimizer: total number of steps -> optax transformation.
-    batch_size: k -> groups a batch, over all devices.
+    batch_size: k -> groups per batch, over all devices.
     epochs: data set name -> epochs, '' for any other.
     least_steps: how many steps it needs to get anywhere: small data sets that are not named get more epochs.
+
+  Raises:
+    InputError: if something is not a function, or a number of epochs, steps or groups not a whole one.
+
+  >>> recipe = lcode.Recipe(lambda steps: optax.adam(1e-3), batch_size=lambda k: 64, epochs={'digits': 60, '': 10})
+  >>> recipe.default_epochs('mnist')
+  10
   """
 
   make_optimizer: Callable[[int], optax.GradientTransformation]
@@ -38,6 +45,7 @@ class Recipe:
     whole('batch_size(2) of a recipe', self.batch_size(2))
 
   def default_epochs(self, dataset: str) -> int:
+    """Epochs for the data set of this name."""
     return self.epochs.get(dataset, self.epochs[''])
 
 

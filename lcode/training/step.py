@@ -26,7 +26,15 @@ DROPOUT = 2**32 - 1  # what a step's key is folded with for dropout: no group ha
 
 @flax.struct.dataclass
 class TrainState:
-  """All that training changes: donated, replicated and checkpointed whole."""
+  """All that training changes: donated, replicated and checkpointed whole.
+
+  Attributes: `step` int32[], `params`, `model_state` (what is not trained by gradients, such as batch statistics),
+  `opt_state`, and `key`, the typed PRNG key of the run.
+
+  >>> state = lcode.TrainState(jnp.int32(0), params, model_state, optax.sgd(0.1).init(params), jax.random.key(0))
+  >>> int(state.replace(step=state.step + 1).step)
+  1
+  """
 
   step: Any         # int32[]
   params: Any
@@ -37,7 +45,16 @@ class TrainState:
 
 @flax.struct.dataclass
 class Batch:
-  """g groups of k queries."""
+  """g groups of k queries.
+
+  Attributes: `x` f32[g, k, *S]; `base_outputs` f32[g, k, C], F on the plain (not augmented) queries; `labels`
+  int32[g, k]; `real` bool[g], False for groups that only fill the batch; `available` bool[s, n], patterns of its own.
+
+  >>> groups, answers = x.reshape(100, 2, 6), apply(variables, x).reshape(100, 2, 3)
+  >>> batch = lcode.Batch(groups, answers, y.reshape(100, 2), real=np.ones(100, bool))
+  >>> batch.available is None
+  True
+  """
 
   x: Any             # f32[g, k, *S]
   base_outputs: Any  # f32[g, k, C], F on the plain (not augmented) queries; None where F itself is trained
@@ -66,20 +83,28 @@ def make_code_objective(scheme: Scheme, loss_fn: Callable, available, axis_name:
                         train_parity_model: bool = True, sets: np.ndarray | None = None) -> Callable:
   """The reconstruction loss of "Learning a Code" (arXiv:1806.01259, section 4), for any code and patterns.
 
-  Encoding and inference on the parities run once a group, decoding once a pattern. In each pattern
-  the data units that are missing count; where a code does not pass on what arrives, all k answers do.
+  Encoding and inference on the parities run once per group, decoding once per pattern. In each pattern
+  the data units that are missing count; of a code without `passthrough`, all k answers.
 
   Args:
     scheme: the code.
-    loss_fn: a per-unit loss, one of `losses.LOSSES`.
+    loss_fn: a loss of each unit, such as `lcode.kl_base`.
     available: bool[s, n], the patterns; a batch that brings its own goes by these.
     axis_name: of the devices that a batch is split over, for the batch statistics of a parity model.
     train_parity_model: False where it stays as it is, its batch statistics too.
     sets: bool[q, s], sets of the patterns to count `Counts.clusters` over; None for none.
 
   Returns:
-    (params, model_state, base_variables, batch, train, key=None) -> Outcome; `key` is what dropout draws from in
-    training. Without `train` no more than `DECODED_AT_ONCE` numbers are decoded at once.
+    (params, model_state, base_variables, batch, train, key=None) -> outcome, with `loss_sum`, `weight` (how many terms
+    are in it), `model_state` and `counts`; `key` is what dropout draws from in training. Without `train` at most 2^24
+    numbers are decoded at once.
+
+  Raises:
+    InputError: if `available`, or `sets`, do not go with the code or with each other.
+
+  >>> objective = lcode.make_code_objective(scheme, lcode.mse_base, lcode.every_pattern(code))
+  >>> float(objective(params, model_state, variables, batch, train=False).weight)    # 2 patterns, 1 missing
+  200.0
   """
   available = np.asarray(available)
   check_patterns(scheme, available)
@@ -168,12 +193,26 @@ def make_base_objective(model) -> Callable:
 
 
 def make_train_step(objective: Callable, tx: optax.GradientTransformation, axis_name: str | None = None) -> Callable:
-  """The training step: (state, base_variables, batch) -> state, {'loss': f32[]}.
+  """The training step, a pure function: (state, base_variables, batch) -> state, {'loss': f32[]}.
 
   The loss is the mean over the whole batch: sums and weights are added over the devices of `axis_name` before
   they are divided, so any number of devices takes the same step, padding included. Of a model state the devices keep
   the mean: modules that know the axis have the same on each already, the batch statistics of others are one device's.
   Dropout draws from a key that follows from the run's key, the step's number and the device's.
+
+  Args:
+    objective: from `make_code_objective`.
+    tx: an optax transformation.
+    axis_name: of the devices (`jax.pmap`) that the batch is split over; None for one device.
+
+  >>> mlp, tx = lcode.make_scheme(code, apply, 'mlp', 'mlp'), optax.adam(1e-3)
+  >>> params, model_state = mlp.init(jax.random.key(0), x[:2], num_outputs=3)
+  >>> step = jax.jit(lcode.make_train_step(
+  ...     lcode.make_code_objective(mlp, lcode.kl_base, lcode.every_pattern(code)), tx))
+  >>> state = lcode.TrainState(jnp.int32(0), params, model_state, tx.init(params), jax.random.key(0))
+  >>> state, metrics = step(state, variables, batch)
+  >>> int(state.step), metrics['loss'].shape
+  (1, ())
   """
 
   def add_up(tree):

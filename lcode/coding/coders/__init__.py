@@ -56,20 +56,45 @@ TABLES = {'encoder': ENCODERS, 'decoder': DECODERS}
 
 
 def register_encoder(name: str, module_class: Callable[[Code], nn.Module]) -> None:
-  """Adds an encoder to `ENCODERS`, by whose name all of lcode then takes it; the same again does nothing.
+  """Adds an encoder to `lcode.coders.ENCODERS`: all of lcode then takes its name. The same again does nothing.
+
+  An encoder is a Flax module of one group: floats [k, *S] -> parities [r, *S]. Its class attributes say what it goes
+  with (`lcode.coders` lists them); with `systematic = False` it returns all n coded queries, [n, *S].
 
   Args:
     name: letters, digits, dashes and underscores.
     module_class: a Flax module's class, or a function, that takes a `Code` alone.
 
   Raises:
-    InputError: if the name is none or is taken by something else, or no Flax module can be built from a `Code`.
+    InputError: if the name is not allowed or taken by something else, or no Flax module can be built from a `Code`.
+
+  >>> class Mean(nn.Module):
+  ...   code: lcode.Code
+  ...   def __call__(self, x):
+  ...     return jnp.broadcast_to(x.mean(0), (self.code.r, *x.shape[1:]))
+  >>> lcode.register_encoder('mean', Mean)
+  >>> lcode.make_scheme(code, apply, 'mean', 'mlp').systematic
+  True
   """
   _register('encoder', name, module_class)
 
 
 def register_decoder(name: str, module_class: Callable[[Code], nn.Module]) -> None:
-  """Adds a decoder to `DECODERS`; see `register_encoder`."""
+  """Adds a decoder to `lcode.coders.DECODERS`; errors as of `register_encoder`.
+
+  A decoder is a Flax module of one group: (floats [n, C] with zeros where missing, available bool[n]) -> [k, C].
+
+  Args:
+    name, module_class: as of `register_encoder`.
+
+  >>> class Mean(nn.Module):
+  ...   code: lcode.Code
+  ...   def __call__(self, outputs, available):
+  ...     return jnp.broadcast_to(outputs.sum(0) / available.sum(), (self.code.k, outputs.shape[1]))
+  >>> lcode.register_decoder('mean', Mean)
+  >>> lcode.make_scheme(code, apply, 'addition', 'mean').passthrough
+  True
+  """
   _register('decoder', name, module_class)
 
 

@@ -25,11 +25,14 @@ def tile_shape(query_shape: tuple[int, ...], k: int) -> tuple[int, ...]:
     k: how many.
 
   Returns:
-    The same with smaller sides, of at most 1/k of the numbers. Tiles need be no part of a grid: what counts is that k
-    of them fit into the numbers of a query.
+    The same with smaller sides, of at most 1/k of the numbers. Tiles need not lie on a grid; k of them fit into the
+    numbers of a query, and that is what counts.
 
   Raises:
     InputError: if the query is neither an image nor a sequence, or too small for a number of each.
+
+  >>> lcode.tile_shape((28, 28, 1), k=4)
+  (14, 14, 1)
   """
   sides, channels = (query_shape[:2], query_shape[2:]) if len(query_shape) == 3 else (query_shape[:1], query_shape[1:])
   if len(query_shape) not in (1, 2, 3) or math.prod(sides) < k:
