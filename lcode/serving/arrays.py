@@ -131,7 +131,7 @@ class Groups:
       known |= {index: reply[index] for index in range(code.k) if index not in known}
     for index, value in known.items():
       units[0, index, 0 if bundled and index < code.k else slice(None)] = value
-    available = np.isin(np.arange(code.n), list(known))
+    available = np.array([index in known for index in range(code.n)])
     decoded = self.served.decode(units, available)[0]
     if not np.isfinite(decoded[:len(group.queries)]).all():
       raise ValueError('the decoder answered with numbers that are not finite')
