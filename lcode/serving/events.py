@@ -98,10 +98,12 @@ class Encode(NamedTuple):
 
 
 class Decode(NamedTuple):
-  """Decode a group from the units of these indices; of a padded group's, the padding's answers are known besides."""
+  """Decode a group of these queries from the units of these indices; of a padded group's, the padding's answers are
+  known besides."""
 
   group: int
   units: tuple[int, ...]
+  queries: tuple[int, ...]
 
 
 class Answer(NamedTuple):

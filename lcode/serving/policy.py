@@ -242,7 +242,8 @@ class Policy:
     arrived = [unit.state == ARRIVED for unit in group.units]
     if group.decoding == NOT_ASKED and enough(group, arrived, self.options):
       group.decoding = ASKED
-      self.out.actions.append(Decode(group.id, tuple(unit.index for unit in group.units if unit.state == ARRIVED)))
+      units = tuple(unit.index for unit in group.units if unit.state == ARRIVED)
+      self.out.actions.append(Decode(group.id, units, tuple(group.queries)))
 
   def _decoded(self, event):
     group = self.groups.get(event.group)

@@ -178,14 +178,20 @@ class Service:
     return await future
 
   def _tell(self, event) -> None:
-    """The policy's word on an event, carried out. What that leads to comes after it."""
+    """The policy's word on an event, carried out. What that leads to comes after it; so does coding, which takes time:
+    what can be sent or answered without it is not to wait."""
     self.pending.append(event)
     if self.handling:
       return
     self.handling = True
     try:
       while self.pending:
-        for action in self.policy.handle(self.pending.popleft(), 1000 * (time.perf_counter() - self.began)):
+        event = self.pending.popleft()
+        if event.__class__ in (events.Encode, events.Decode):
+          if event.group not in self.policy.groups:  # done since
+            continue
+          event = self._coded(event)
+        for action in self.policy.handle(event, 1000 * (time.perf_counter() - self.began)):
           self.CARRIED_OUT_BY[type(action)](self, action)
     finally:
       self.handling = False
@@ -248,11 +254,10 @@ class Service:
     if action.call in self.calls:
       self.cluster.cancel(self.calls[action.call])
 
-  def _encode(self, action):
-    self._tell(events.Encoded(action.group, self.arrays.encode(action.group, action.queries)))
-
-  def _decode(self, action):
-    self._tell(events.Decoded(action.group, self.arrays.decode(action.group, action.units)))
+  def _coded(self, action) -> events.Encoded | events.Decoded:
+    if action.__class__ is events.Encode:
+      return events.Encoded(action.group, self.arrays.encode(action.group, action.queries))
+    return events.Decoded(action.group, self.arrays.decode(action.group, action.units, action.queries))
 
   def _answer(self, action):
     future, since = self.futures.pop(action.query)
@@ -283,5 +288,9 @@ class Service:
     after = max(action.t / 1000 - (time.perf_counter() - self.began), 0)
     self.wake = self.loop.call_later(after, self._tell, events.Tick())
 
-  CARRIED_OUT_BY = {events.Send: _send, events.Cancel: _cancel, events.Encode: _encode, events.Decode: _decode,
-                    events.Answer: _answer, events.Refuse: _refuse, events.Forget: _forget, events.Wake: _wake}
+  def _code_later(self, action):
+    self.pending.append(action)
+
+  CARRIED_OUT_BY = {events.Send: _send, events.Cancel: _cancel, events.Encode: _code_later,
+                    events.Decode: _code_later, events.Answer: _answer, events.Refuse: _refuse,
+                    events.Forget: _forget, events.Wake: _wake}

@@ -39,6 +39,7 @@ def test_figures_are_of_what_was_sent():
 
 def test_what_a_service_adds_is_what_its_calls_take_longer():
   model = served()
+
   def service(seconds):
     return Service(model, model.options('none'), cluster=LocalCluster(lambda worker, call: seconds))
 

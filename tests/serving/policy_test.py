@@ -85,6 +85,8 @@ class World:
     known = self.options.k - self.sizes[action.group] if self.options.passthrough else 0
     assert len(action.units) + known >= self.options.need or (
         self.options.alone and max(action.units) >= self.options.k)
+    assert set(action.queries) == self.members.get(action.group, set(action.queries))
+    assert sorted(action.queries) == list(action.queries)
     self.decodes.append(action.group)
     self.coding.add((ev.Decoded, action.group))
 
@@ -236,7 +238,7 @@ def test_a_coded_group_as_parm_serves_it():
   (parity,) = kinds(policy.handle(ev.Encoded(0), 3.1))
   assert parity.worker in (4, 5) and parity.units[0].index == 2
   assert kinds(policy.handle(ev.Replied(second.call), 20.0)) == [ev.Answer(1, EXACT, 0, 1)]
-  assert kinds(policy.handle(ev.Replied(parity.call), 21.0)) == [ev.Decode(0, (1, 2))]
+  assert kinds(policy.handle(ev.Replied(parity.call), 21.0)) == [ev.Decode(0, (1, 2), (0, 1))]
   assert policy.handle(ev.Decoded(0), 21.1) == [
       ev.Answer(0, RECONSTRUCTED, 0, -1), ev.Cancel(first.call), ev.Forget(0)]
   assert policy.handle(ev.Replied(first.call), 50.0) == policy.handle(ev.Decoded(0), 50.0) == []
@@ -260,11 +262,11 @@ def test_a_group_that_does_not_fill_is_closed_short_and_decoded():
   assert kinds(policy.handle(ev.Tick(), 10.0)) == [ev.Encode(0, (0,))]
   parities = kinds(policy.handle(ev.Encoded(0), 10.0))
   assert [send.units[0].index for send in parities] == [3, 4]
-  assert kinds(policy.handle(ev.Replied(parities[1].call), 12.0)) == [ev.Decode(0, (4,))]
+  assert kinds(policy.handle(ev.Replied(parities[1].call), 12.0)) == [ev.Decode(0, (4,), (0,))]
 
 
 def test_a_bundles_parity_answers_alone_and_a_sum_does_not():
-  for alone, expected in [(True, [ev.Decode(0, (2,))]), (False, [])]:
+  for alone, expected in [(True, [ev.Decode(0, (2,), (0, 1))]), (False, [])]:
     policy = start(make_options('coded', alone=alone))
     for query in (0, 1):
       policy.handle(ev.Arrived(query), 0.0)
@@ -278,7 +280,7 @@ def test_a_code_that_fewer_than_k_units_decode_does_so_when_its_group_is_closed(
   for send in sends:
     policy.handle(ev.Replied(send.call), 5.0)
   actions = kinds(policy.handle(ev.Arrived(2), 6.0))
-  assert ev.Decode(0, (0, 1)) in actions and ev.Encode(0, (0, 1, 2)) in actions
+  assert ev.Decode(0, (0, 1), (0, 1, 2)) in actions and ev.Encode(0, (0, 1, 2)) in actions
   assert ev.Answer(2, RECONSTRUCTED, 0, -1) in policy.handle(ev.Decoded(0), 6.1)
 
 
@@ -308,7 +310,7 @@ def test_a_reply_after_the_deadline_is_no_second_answer_but_helps_the_others():
   (parity,) = kinds(policy.handle(ev.Encoded(0), 5.0))
   assert kinds(policy.handle(ev.Tick(), 10.0)) == [ev.Answer(0, LATE, 0, -1)]
   assert kinds(policy.handle(ev.Replied(parity.call), 11.0)) == []
-  assert kinds(policy.handle(ev.Replied(0), 12.0)) == [ev.Decode(0, (0, 2))] and len(sends) == 2
+  assert kinds(policy.handle(ev.Replied(0), 12.0)) == [ev.Decode(0, (0, 2), (0, 1))] and len(sends) == 2
   assert kinds(policy.handle(ev.Decoded(0), 12.1))[0] == ev.Answer(1, RECONSTRUCTED, 0, -1)
 
 

@@ -176,6 +176,22 @@ def test_a_client_that_goes_away_harms_nobody():
   left_clean(service)
 
 
+def test_what_needs_no_coding_is_sent_before_it():
+  """The query that fills a group is on its way when the group is encoded."""
+  cluster, sent = LocalCluster(lambda worker, call: 0.02 if call > 1 else 0.0), []
+  model = served(encode=lambda x: sent.append(cluster.calls) or x.sum(1, keepdims=True))
+  ask(cluster, queries_of(2), model)
+  assert sent[-1] == 1 + 2  # one at the start
+
+
+def test_rows_of_a_decoded_group_are_its_queries_in_their_order_whichever_was_sent_first():
+  """Worker 0 keeps its first call: of the second group the first query waits in its queue while the others are sent."""
+  queries = queries_of(6)
+  outcomes, _ = ask(LocalCluster(lambda worker, call: None if worker == 0 and call > 1 else 0.001), queries, served(3),
+                    num_workers=3, queues='round_robin', max_outstanding=1, every=0.01, cancel=False)
+  assert right(outcomes, queries) == {'exact': 4, 'reconstructed': 2}
+
+
 @pytest.mark.parametrize('policy', ['none', 'equal', 'replication', 'hedged', 'tied'])
 def test_policies_without_a_code(policy):
   queries = queries_of(20)
