@@ -176,6 +176,26 @@ def test_a_client_that_goes_away_harms_nobody():
   left_clean(service)
 
 
+def test_a_query_has_a_deadline_of_its_own():
+  """Nobody answers: two are late at their own time, the third at the policy's."""
+  queries, came = queries_of(3), {}
+
+  async def hurry(service):
+    async def one(i, deadline):
+      began = asyncio.get_running_loop().time()
+      with pytest.raises(NoAnswer, match='deadline'):
+        await service.predict(queries[i], deadline)
+      came[i] = 1000 * (asyncio.get_running_loop().time() - began)
+    await asyncio.gather(one(0, 60.0), one(1, 20.0), one(2, np.inf))
+    for deadline in (0, -1.0, np.nan, 'soon'):
+      with pytest.raises(InputError, match='deadline'):
+        await service.predict(queries[0], deadline)
+  _, service = ask(LocalCluster(lambda worker, call: None if call > 1 else 0.0), [], then=hurry, deadline=150.0)
+  assert 20 <= came[1] < came[0] < came[2] and 60 <= came[0] and 150 <= came[2]
+  assert service.observer.told['late'] == 3
+  left_clean(service)
+
+
 def test_what_needs_no_coding_is_sent_before_it():
   """The query that fills a group is on its way when the group is encoded."""
   cluster, sent = LocalCluster(lambda worker, call: 0.02 if call > 1 else 0.0), []
