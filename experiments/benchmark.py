@@ -22,7 +22,7 @@ from lcode import data, models
 from lcode.coding.code import Code, every_pattern
 from lcode.coding.costs import extra_work, group_costs, wire_costs
 from lcode.coding.scheme import parts_to_train
-from lcode.coding.timing import extra_time, group_times
+from lcode.coding.timing import extra_time, group_times, host_times
 from lcode.errors import InputError
 from lcode.models import fast_conv
 from lcode.runs import records
@@ -109,6 +109,7 @@ def main():
   work = group_costs(scheme, params, model_state, base_variables, shape, NUM_OUTPUTS)
   console.print('timing a group ...', highlight=False)
   times = group_times(scheme, params, model_state, base_variables, shape)
+  frontend = host_times(scheme, params, model_state, shape, NUM_OUTPUTS)
   for name, part in work.items():
     part['microseconds'] = times['groups']['1'][name]['microseconds']
   split = {'images': rng.integers(0, 256, (POOL, *shape), np.uint8), 'labels': rng.integers(0, 10, POOL).astype('i4'),
@@ -124,6 +125,9 @@ def main():
               [[name, f'{part["flops"] / 1e6:.3f}', f'{part["bytes"] / 1e6:.3f}', f'{part["relative"]:.3f}',
                 f'{part["microseconds"]:.0f}', *(f'{times["groups"][count][name]["relative"]:.3f}'
                                                  for count in ('1', '64'))] for name, part in work.items()])
+  print_table('a group at the frontend', ['', 'microseconds', 'jitted', 'ratio'],
+              [[name, f'{part["microseconds"]:.0f}', f'{part["jitted_microseconds"]:.0f}', f'{part["relative"]:.2f}']
+               for name, part in frontend.items()])
   if steps:
     print_steps(config.batch_size, steps)
   added = (extra_work(scheme, work) | extra_time(scheme, times)
@@ -131,7 +135,7 @@ def main():
   return {'kind': 'benchmark', 'dataset_shape': list(shape), 'base_model': config.base_model, 'k': code.k, 'r': code.r,
           'scheme': FLAGS.scheme, 'encoder': config.encoder, 'parity_model': config.parity_model,
           'decoder': config.decoder, 'form': config.form, 'multiply_adds': config.multiply_adds,
-          'batch_size': config.batch_size, **added, 'work': work, 'times': times,
+          'batch_size': config.batch_size, **added, 'work': work, 'times': times, 'frontend': frontend,
           'steps': steps} | records.environment(devices)
 
 

@@ -4,6 +4,7 @@
   python -m experiments.load --mode=none --service=parm --rate=60         # without redundancy, on workers that sleep
   python -m experiments.load --slow_share=0.25 --slow_ms=50 --kill_every=5 --seconds=60
   python -m experiments.load --suite=parm --workdir=runs/load             # every policy, 12 + 6 workers, three seeds
+  python -m experiments.load --overhead --code_dir=checkpoints/mnist-mlp-k2-r1    # what a service adds to a bare call
 
 Starts Ray and the workers, on the loopback, sends test queries at random times (Poisson, whether or not the service
 keeps up; a latency counts from when its query should have been sent), and ends by itself. The last line is the record;
@@ -20,11 +21,12 @@ from absl import flags
 
 import lcode
 from experiments import common
-from experiments.studies import load, load_suite
+from experiments.studies import load, load_suite, overhead
 from lcode import data
 from lcode.errors import InputError, one_of
 from lcode.runs import records
 from lcode.runs.progress import console, print_table
+from lcode.serving.cluster import Cluster
 from lcode.serving.disturbed import Disturbance, disturbed
 from lcode.serving.options import named, POLICIES
 from lcode.serving.served import of_workdir
@@ -32,6 +34,7 @@ from lcode.serving.service import Service
 from lcode.serving.service_times import SERVICES
 
 FLAGS = flags.FLAGS
+GAP_MS = 10.0  # between queries that are asked one at a time
 SHIPPED = Path(__file__).parents[1] / 'checkpoints' / 'digits-mlp-k2-r1'
 
 
@@ -44,6 +47,8 @@ def define_flags():
   flags.DEFINE_string('workdir', None, 'where the record goes; default: nowhere')
   flags.DEFINE_integer('seed', 0, 'of arrivals, service times and who is killed')
   flags.DEFINE_string('suite', None, 'parm: every policy at ParM\'s service times on 12 + 6 workers; needs --workdir')
+  flags.DEFINE_bool('overhead', False, 'instead: one query at a time, by turns a bare call of a worker, the service '
+                    'without a policy and with --mode, for --seconds')
   flags.DEFINE_list('rates', ['270'], 'of the suite: queries a second')
   flags.DEFINE_list('seeds', ['0', '1', '2'], 'of the suite')
   with common.group('The workers'):
@@ -67,6 +72,8 @@ def define_flags():
 def main():
   if FLAGS.suite:
     return _suite()
+  if FLAGS.overhead:
+    return _overhead()
   code_dir = FLAGS.code_dir or SHIPPED
   wanted = load.Load(FLAGS.rate, FLAGS.seconds, kill_every_s=FLAGS.kill_every, seed=FLAGS.seed)
   disturbance = Disturbance(FLAGS.service, FLAGS.service_ms, FLAGS.slow_share, FLAGS.slow_factor, FLAGS.slow_ms,
@@ -108,6 +115,34 @@ def _suite():
   load_suite.save_pictures(rows, path)
   console.print(text, highlight=False, soft_wrap=True)
   return {'kind': 'load_suite_summary', 'rows': load_suite.summary(rows)} | records.environment(jax.devices())
+
+
+def _overhead():
+  served = of_workdir(FLAGS.code_dir or SHIPPED)
+  query = np.random.default_rng(FLAGS.seed).normal(size=served.query_shape).astype(np.float32)
+  cluster = Cluster()
+
+  def service(mode):
+    workers = FLAGS.num_parity_workers if named(mode).spare_workers else 0
+    return Service(served, served.options(mode, deadline=FLAGS.deadline_ms), num_workers=FLAGS.num_workers,
+                   num_parity_workers=workers, cluster=cluster)
+
+  async def measured():
+    async with service('none') as plain, service(FLAGS.mode) as asked:
+      return await overhead.measure({'none': plain, FLAGS.mode: asked}, query,
+                                    max(int(FLAGS.seconds / (3 * (GAP_MS + 3) / 1000)), 1), GAP_MS)
+
+  figures = asyncio.run(measured())
+  cluster.close()
+  print_table(f'one query {list(query.shape)} at a time', ['', 'p50, ms', 'p99, ms', 'more at p50', 'more at p99'],
+              [[name, *(f'{found[figure]:.2f}' if figure in found else '' for figure in (
+                  'p50_ms', 'p99_ms', 'added_p50_ms', 'added_p99_ms'))] for name, found in figures.items()])
+  record = {'kind': 'overhead', 'mode': FLAGS.mode, 'query_shape': list(query.shape), **figures, 'flags': {
+      name: FLAGS[name].value for name in ('seconds', 'num_workers', 'num_parity_workers', 'deadline_ms', 'seed')}}
+  record |= records.environment(jax.devices())
+  if FLAGS.workdir:
+    records.append(records.open_workdir(FLAGS.workdir), record)
+  return record
 
 
 async def _measured(service, counter, queries, labels, wanted):

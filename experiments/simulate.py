@@ -70,6 +70,8 @@ def define_flags():
     flags.DEFINE_float('batch_wait_ms', 0.0, 'how long a free worker waits for them')
     flags.DEFINE_float('group_wait_ms', 100.0, 'how long a group waits to fill')
     flags.DEFINE_float('deadline_ms', 1000.0, 'when a default is answered')
+    flags.DEFINE_float('own_deadline_share', 0.0, 'share of the queries that have a deadline of their own')
+    flags.DEFINE_float('own_deadline_ms', 100.0, 'see --own_deadline_share')
     flags.DEFINE_float('call_timeout_ms', float('inf'), 'when a call is given up and sent again')
     flags.DEFINE_integer('retries', 1, 'how often a unit is sent again')
 
@@ -96,7 +98,7 @@ def options_from_flags():
 def setup_from_flags():
   same = ('rate', 'queries', 'seed', 'service', 'service_ms', 'parity_scale', 'encode_ms', 'decode_ms', 'batch_cost',
           'shuffles', 'slow_share', 'slow_factor', 'pause_every_ms', 'pause_ms', 'pause_machine', 'failure_every_ms',
-          'repair_ms')
+          'repair_ms', 'own_deadline_share', 'own_deadline_ms')
   extra = FLAGS.parity_extra_ms
   if extra is None:
     extra = 2.0 if FLAGS.policy == 'coded' and FLAGS.service == 'parm' else 0.0

@@ -120,8 +120,9 @@ def sweep(workdir: str, budget_s: float, queries: int) -> list[dict]:
 
 
 def _key(record):
+  setup = _finite(Setup()) | record['setup']  # what is younger than a record had its default
   return repr([record.get(name) for name in ('panel', 'line', 'x')] + [
-      sorted(record[name].items()) for name in ('options', 'setup')])
+      sorted(fields.items()) for fields in (record['options'], setup)])
 
 
 def gaps(made: list[dict], panel: str) -> dict[str, dict[float, tuple[float, float]]]:

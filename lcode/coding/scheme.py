@@ -17,7 +17,7 @@ from lcode.coding.base import Flat
 from lcode.coding.checks import check_units, checked_outputs, checked_queries, kind, shown, wide
 from lcode.coding.code import check_code, Code
 from lcode.coding.parity_model import apply_all, apply_one, base_itself, init_all, ParityModel
-from lcode.coding.parts import check_parity_model, check_together
+from lcode.coding.parts import check_parity_model, check_together, declared
 from lcode.coding.units import erase
 from lcode.errors import InputError, one_of, whole
 
@@ -51,6 +51,7 @@ class Scheme(NamedTuple):
     bundled: True if every parity is answered by k answers.
     reply: (params, model_state, base_variables, x [b, *S], j) -> [b, *O], of bundles [b, k, *O]: `infer` on coded
       queries of number j alone, as a worker does it; None where `infer` takes a group as a whole.
+    on_host: what encoder and decoder say of how they are computed in NumPy, see `host_code`.
 
   The functions raise `InputError` where shapes or dtypes are wrong.
 
@@ -74,6 +75,7 @@ class Scheme(NamedTuple):
   at_frontend: bool
   bundled: bool = False
   reply: Callable | None = None
+  on_host: tuple[str | None, str | None] = (None, None)
 
 
 def make_scheme(code: Code, base_apply: Callable, encoder: Any = 'mlp', decoder: Any = 'mlp',
@@ -155,7 +157,8 @@ def make_scheme(code: Code, base_apply: Callable, encoder: Any = 'mlp', decoder:
   modules = {'encoder': encoder, 'decoder': decoder}
   candidates = {part: module.candidates() for part, module in modules.items() if hasattr(module, 'candidates')}
   return Scheme(code, init, encode, infer, decode, Flat(base_apply), systematic, passthrough, candidates,
-                model.at_frontend, model.bundled, reply)
+                model.at_frontend, model.bundled, reply,
+                tuple(declared(part, 'on_host') for part in (encoder, decoder)))
 
 
 def _run(module, method: Callable, *args):

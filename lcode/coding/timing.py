@@ -20,6 +20,7 @@ from lcode.coding.black_box import black_box_of, queries_asked
 from lcode.coding.checks import shown
 from lcode.coding.codec import make_codec
 from lcode.coding.costs import PARTS_OF_A_GROUP, shape_of, total
+from lcode.coding.host import host_code
 from lcode.coding.scheme import Scheme
 from lcode.coding.units import stack_units
 from lcode.errors import InputError, whole
@@ -133,6 +134,31 @@ def interleaved(calls: Mapping[str, Callable], rounds: int = 15) -> dict[str, di
   return {name: {'microseconds': 1e6 * float(np.median(seconds[:, i])), 'relative': float(np.median(relative[:, i])),
                  'spread': np.quantile(relative[:, i], (0.25, 0.75)).tolist(), 'fastest': float(fastest[i])}
           for i, name in enumerate(calls)}
+
+
+def host_times(scheme: Scheme, params, model_state, query_shape, num_outputs: int, rounds: int = 15) -> dict[str, dict]:
+  """Times the coding of a group alone as a service does it (`host_code`), and by the jitted functions in turn with it.
+
+  Args:
+    scheme, params, model_state, query_shape, rounds: as `group_times` takes them.
+    num_outputs: C.
+
+  Returns:
+    For `encode` and `decode`, from NumPy arrays to NumPy arrays: `microseconds`, `jitted_microseconds`, and `relative`
+    to the jitted, the median of the ratios, with `spread`, their quartiles.
+  """
+  code, codec = scheme.code, make_codec(scheme, params, model_state)
+  answer = (code.k, num_outputs) if scheme.bundled else (num_outputs,)
+  on_host = host_code(code, scheme.on_host, codec.encode, codec.decode, query_shape, answer,
+                      jax.tree.leaves(params['encoder']))
+  inputs = [np.ones((1, code.k, *query_shape), np.float32)], [np.ones((1, code.n, *answer), np.float32),
+                                                              np.arange(code.n) > 0]
+  found = {}
+  for name, jitted, ours, given in zip(('encode', 'decode'), codec, on_host, inputs):
+    times = interleaved({'jitted': lambda: np.asarray(jitted(*given)), 'host': lambda: ours(*given)}, rounds)
+    found[name] = {'microseconds': times['host']['microseconds'], 'relative': times['host']['relative'],
+                   'spread': times['host']['spread'], 'jitted_microseconds': times['jitted']['microseconds']}
+  return found
 
 
 def _timed(call: Callable, count: int) -> float:

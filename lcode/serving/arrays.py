@@ -20,10 +20,10 @@ class Group:
   __slots__ = 'queries', 'coded', 'replies', 'decoded'
 
   def __init__(self):
-    self.queries: dict[int, np.ndarray] = {}  # by their ids, in their order
+    self.queries: dict[int, np.ndarray] = {}  # by their ids
     self.coded: np.ndarray | None = None
     self.replies: dict[int, np.ndarray] = {}
-    self.decoded: np.ndarray | None = None
+    self.decoded: dict[int, np.ndarray] | None = None  # by their queries' ids
 
 
 class Groups:
@@ -54,10 +54,9 @@ class Groups:
     self.padding = self.padding[0], answer
     if self.options.encoded:
       code, group = self.served.code, Group()
-      group.queries = {i: self.padding[0] for i in range(code.k)}
       reply = np.stack([answer] * code.k) if self.served.bundled else answer
       group.replies = {i: reply if i >= code.k else answer for i in range(code.n)}
-      self._decoded(group, range(code.r, code.n))
+      self._decoded(group, range(code.r, code.n), code.k)
 
   def batch(self, units: tuple[Unit, ...], pool: str) -> tuple[np.ndarray, list[int | None]]:
     """What a call sends: x [b, ...], and for each the number of the coded query, None for F on it."""
@@ -93,11 +92,12 @@ class Groups:
     group.coded = self._tried('encode', lambda: self.served.encode(np.stack(x)[None])[0])
     return group.coded is not None
 
-  def decode(self, number: int, indices: tuple[int, ...]) -> bool:
-    """Makes a group's answers of its units of these indices; False where it cannot."""
+  def decode(self, number: int, indices: tuple[int, ...], queries: tuple[int, ...]) -> bool:
+    """Makes the answers to a group's queries of its units of these indices; False where it cannot."""
     group = self.open[number]
-    group.decoded = self._tried('decode', lambda: self._decoded(group, indices))
-    return group.decoded is not None
+    decoded = self._tried('decode', lambda: self._decoded(group, indices, len(queries)))
+    group.decoded = None if decoded is None else dict(zip(queries, decoded))
+    return decoded is not None
 
   def answer(self, number: int, query: int, how: str, unit: int) -> np.ndarray | None:
     """The answer to a query, None where there is none."""
@@ -105,7 +105,7 @@ class Groups:
     self._query(group, query)  # is this group's, and leaves with it
     if how in (FAILED, LATE):
       return None
-    return group.replies[unit] if unit >= 0 else group.decoded[list(group.queries).index(query)]
+    return group.replies[unit] if unit >= 0 else group.decoded[query]
 
   def forget(self, number: int) -> None:
     self.open.pop(number, None)
@@ -118,22 +118,23 @@ class Groups:
       group.queries[query] = self.waiting.pop(query)
     return group.queries[query]
 
-  def _decoded(self, group: Group, indices) -> np.ndarray:
-    """[k, *O] of the replies of these units and what pads the group; raises ValueError if one of them is not finite."""
+  def _decoded(self, group: Group, indices, count: int) -> np.ndarray:
+    """[count, *O] of the replies of these units, and of what pads the group to k; raises ValueError if one of them is
+    not finite."""
     code, answer, bundled = self.served.code, self.padding[1], self.served.bundled
     units = np.zeros((1, code.n, *((code.k,) if bundled else ()), *answer.shape), answer.dtype)
     known = {index: group.replies[index] for index in indices}
     if self.options.passthrough:
-      known |= {index: answer for index in range(len(group.queries), code.k)}
+      known |= {index: answer for index in range(count, code.k)}
     if bundled and len(known) < code.k:
       # A reply says all answers. Those that a code would still ask for are taken from it.
       reply = group.replies[max(indices)]
       known |= {index: reply[index] for index in range(code.k) if index not in known}
     for index, value in known.items():
       units[0, index, 0 if bundled and index < code.k else slice(None)] = value
-    available = np.isin(np.arange(code.n), list(known))
-    decoded = self.served.decode(units, available)[0]
-    if not np.isfinite(decoded[:len(group.queries)]).all():
+    available = np.array([index in known for index in range(code.n)])
+    decoded = self.served.decode(units, available)[0, :count]
+    if not np.isfinite(decoded).all():
       raise ValueError('the decoder answered with numbers that are not finite')
     return decoded
 

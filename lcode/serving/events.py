@@ -4,6 +4,7 @@ Workers belong to a pool: `BASE` ones run F, `PARITY` ones what answers parities
 a worker answers in one piece: a query itself, a copy of it, or a parity. A *call* carries one unit or a batch.
 """
 
+import math
 from typing import Any, NamedTuple
 
 BASE, PARITY = 'base', 'parity'
@@ -29,9 +30,14 @@ class Unit:
 
 
 class Arrived(NamedTuple):
-  """A query. Ids rise: one that is not above all before it is taken for a duplicate and ignored."""
+  """A query. Ids rise: one that is not above all before it is taken for a duplicate and ignored.
+
+  Attributes:
+    deadline: milliseconds from now after which no answer is of use, where that is sooner than the options' deadline.
+  """
 
   query: int
+  deadline: float = math.inf
 
 
 class Replied(NamedTuple):
@@ -90,6 +96,13 @@ class Cancel(NamedTuple):
   call: int
 
 
+class Closed(NamedTuple):
+  """A group of several takes no more queries; `waits` is how long each has waited for that, in milliseconds."""
+
+  group: int
+  waits: tuple[float, ...]
+
+
 class Encode(NamedTuple):
   """Encode a group of these queries; fewer than k of them are padded with queries whose answers are known."""
 
@@ -98,10 +111,12 @@ class Encode(NamedTuple):
 
 
 class Decode(NamedTuple):
-  """Decode a group from the units of these indices; of a padded group's, the padding's answers are known besides."""
+  """Decode a group of these queries from the units of these indices; of a padded group's, the padding's answers are
+  known besides."""
 
   group: int
   units: tuple[int, ...]
+  queries: tuple[int, ...]
 
 
 class Answer(NamedTuple):
@@ -138,4 +153,4 @@ class Wake(NamedTuple):
 
 
 Event = Arrived | Replied | Failed | Encoded | Decoded | Joined | Died | Tick
-Action: Any = Send | Cancel | Encode | Decode | Answer | Refuse | Forget | Wake
+Action: Any = Send | Cancel | Closed | Encode | Decode | Answer | Refuse | Forget | Wake

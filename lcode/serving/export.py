@@ -140,6 +140,7 @@ def _manifest(trained: Trained, platforms) -> dict:
   return {
       'format': FORMAT, 'code': {'k': scheme.code.k, 'r': scheme.code.r}, 'systematic': scheme.systematic,
       'passthrough': scheme.passthrough, 'bundled': scheme.bundled, 'at_frontend': scheme.at_frontend,
+      'on_host': scheme.on_host,
       'base_model': base.name, 'base_sha256': base.sha256, 'config': dataclasses.asdict(trained.config),
       'figures': {name: record[name] for name in FIGURES if name in record}, 'platforms': list(platforms),
       'versions': records.environment(jax.devices())['versions']}

@@ -38,6 +38,7 @@ class Exported:
     manifest: what is known of it: `code`, `functions`, `figures`, `config`, `platforms`, `versions` and so on.
     sha256: of the manifest, and so of everything.
     calls: the functions by name, without checks.
+    encoder_arrays: the encoder's parameters.
 
   All raise `InputError` where shapes or dtypes are wrong.
 
@@ -52,6 +53,7 @@ class Exported:
   manifest: dict[str, Any]
   sha256: str
   calls: dict[str, Callable] = dataclasses.field(repr=False)
+  encoder_arrays: list[Any] = dataclasses.field(repr=False, default_factory=list)
 
   @property
   def code(self) -> Code:
@@ -139,7 +141,8 @@ def read_export(path: Path, sha256: str | None = None) -> Exported:
   if others:
     raise InputError(f'{path} holds {others[0]}, which its manifest does not know: export it again.')
   arrays = jax.device_put(_arrays(contents['arrays.npz'], manifest['arrays']))
-  return Exported(manifest, digest, {name: _call(path, name, contents[f'{name}.jax'], arrays) for name in FUNCTIONS})
+  return Exported(manifest, digest, {name: _call(path, name, contents[f'{name}.jax'], arrays) for name in FUNCTIONS},
+                  arrays['encoder'])
 
 
 def _manifest(path: Path, expected: str | None) -> tuple[dict, str]:

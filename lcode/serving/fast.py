@@ -33,7 +33,7 @@ def simulate_fast(options: PolicyOptions, setup: Setup) -> Outcome | None:
   instance('options', options, PolicyOptions)
   instance('setup', setup, Setup)
   if options.k > 1 or options.r or options.encoded or options.batch_size > 1 or options.batch_wait or not (
-      options.call_timeout == math.inf) or setup.disturbed:
+      options.call_timeout == math.inf) or setup.disturbed or setup.own_deadline_share:
     return None
   if options.queues == 'single':
     return _one_queue(options, setup) if options.max_outstanding == 1 else None
@@ -49,13 +49,13 @@ def without_queues(options: PolicyOptions, setup: Setup) -> Outcome:
     options, setup: as of `simulate`.
 
   Raises:
-    InputError: if the workers are disturbed, or queries batched.
+    InputError: if the workers are disturbed, or queries batched or with deadlines of their own.
   """
   instance('options', options, PolicyOptions)
   instance('setup', setup, Setup)
-  if setup.disturbed or options.batch_size > 1 or options.call_timeout < math.inf:
-    raise InputError('this setup is not allowed without queues: leave out disturbances, failures, batches and '
-                     'call_timeout.')
+  if setup.disturbed or setup.own_deadline_share or options.batch_size > 1 or options.call_timeout < math.inf:
+    raise InputError('this setup is not allowed without queues: leave out disturbances, failures, batches, '
+                     'call_timeout and deadlines of queries.')
   arrivals, services, rng = streams_of(setup)
   draw = make_service(setup.service, setup.service_ms)
   after, hold = _delay(options.spare_after, options.spare_quantile, draw), _delay(

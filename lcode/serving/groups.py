@@ -13,7 +13,8 @@ NONE, OVER = -1, -2  # no copy's reply is held; none is held any more
 class Group:
   """Queries with their units. `held` is a copy whose reply may not be used yet, NONE or OVER."""
 
-  __slots__ = 'id', 'queries', 'times', 'answered', 'unanswered', 'units', 'stage', 'arrived', 'held', 'decoding'
+  __slots__ = ('id', 'queries', 'times', 'answered', 'unanswered', 'units', 'stage', 'arrived', 'held', 'decoding',
+               'encoding')
 
   def __init__(self, id: int):
     self.id = id
@@ -21,7 +22,7 @@ class Group:
     self.times: list[float] = []
     self.answered: list[bool] = []
     self.units: list[Unit] = []
-    self.unanswered = self.arrived = 0
+    self.unanswered = self.arrived = self.encoding = 0
     self.held, self.stage, self.decoding = NONE, OPEN, NOT_ASKED
 
   def open(self) -> list[int]:

@@ -1,6 +1,5 @@
 """HTTP in front of a service: one query a request, as JSON or as a NumPy array's bytes (npy, never a pickle)."""
 
-import asyncio
 import io
 import json
 import math
@@ -30,9 +29,9 @@ def make_app(service: Service, metrics: Metrics | None = None) -> Starlette:
   """An ASGI application over a service that is started already.
 
   POST /predict takes a query, float32[*S]: as JSON, {"query": [...]}, answered by {"answer", "how", "ms"}; or as npy
-  (content type application/x-npy), answered by npy with the headers x-how and x-ms. The header x-deadline-ms says
-  after how many milliseconds the client gives up. Errors are {"error": sentence}: 400 for what is no query, 413 for
-  one that is too large, 503 where it was not accepted, 504 where there is no answer.
+  (content type application/x-npy), answered by npy with the headers x-how and x-ms. The header x-deadline-ms is
+  the query's deadline: after how many milliseconds the client gives up. Errors are {"error": sentence}: 400 for what is
+  no query, 413 for one that is too large, 503 where it was not accepted, 504 where there is no answer.
   GET /healthz answers 200, /readyz 200 once queries are taken, else 503; /metrics is for Prometheus.
 
   Args:
@@ -51,8 +50,7 @@ def make_app(service: Service, metrics: Metrics | None = None) -> Starlette:
     as_npy = request.headers.get('content-type', '').split(';')[0].strip() == NPY
     try:
       query = _query(await _body(request, service), as_npy)
-      answering = asyncio.ensure_future(service.predict(query))
-      answered = await asyncio.wait_for(answering, _deadline(request))
+      answered = await service.predict(query, _deadline(request))
     except InputError as error:
       return _error(400, error)
     except TooLarge as error:
@@ -61,8 +59,6 @@ def make_app(service: Service, metrics: Metrics | None = None) -> Starlette:
       return _error(503, error, {'retry-after': '1'})
     except NoAnswer as error:
       return _error(504, error)
-    except TimeoutError:
-      return _error(504, f'no answer within {request.headers[DEADLINE]} ms')
     if as_npy:
       return Response(_npy(answered.answer), media_type=NPY,
                       headers={'x-how': answered.how, 'x-ms': f'{answered.ms:.3f}'})
@@ -105,14 +101,14 @@ def _query(body: bytes, as_npy: bool) -> np.ndarray:
                      f'or a float32 array as {NPY}.') from error
 
 
-def _deadline(request: Request) -> float | None:
-  """Seconds, None where the request says nothing."""
+def _deadline(request: Request) -> float:
+  """Milliseconds, inf where the request says nothing."""
   given = request.headers.get(DEADLINE)
   try:
     if given is None:
-      return None
+      return math.inf
     if 0 < float(given) < math.inf:
-      return float(given) / 1000
+      return float(given)
   except ValueError:
     pass
   raise InputError(f'{DEADLINE}: {given[:40]} is not allowed: give milliseconds above 0.')

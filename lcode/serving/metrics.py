@@ -19,6 +19,8 @@ class Metrics(Observer):
                                         ['how'], buckets=LATENCY_S, registry=registry)
     self.coding = prometheus.Histogram('lcode_coding_seconds', 'Encoding and decoding of a group.', ['what'],
                                        buckets=CODING_S, registry=registry)
+    self.fill = prometheus.Histogram('lcode_group_fill_seconds', 'From arrival until the query\'s group was closed.',
+                                     buckets=LATENCY_S, registry=registry)
     counters = {name: prometheus.Counter(f'lcode_{name}', text, registry=registry) for name, text in [
         ('refused', 'Queries that were not accepted.'), ('worker_deaths', 'Workers whose process is gone.'),
         ('wrong_answers', 'Answers of a wrong shape, or not finite.')]}
@@ -46,6 +48,10 @@ class Metrics(Observer):
 
   def wrong(self):
     self.wrongs.inc()
+
+  def filled(self, waits):
+    for wait in waits:
+      self.fill.observe(wait / 1000)
 
   def coded(self, what, seconds):
     self.coding.labels(what).observe(seconds)

@@ -19,5 +19,8 @@ class Observer:
   def wrong(self) -> None:
     """An answer was of the wrong shape, or not finite."""
 
+  def filled(self, waits: tuple[float, ...]) -> None:
+    """A group was closed, full or short; `waits` is how long each of its queries waited for that."""
+
   def coded(self, what: str, seconds: float) -> None:
     """A group was encoded or decoded."""

@@ -8,18 +8,16 @@ import math
 from typing import Any
 
 from lcode.errors import InputError, instance, one_of
-from lcode.serving.dispatch import Dispatcher
-from lcode.serving.events import (BASE, EXACT, FAILED, LATE, PARITY, RECONSTRUCTED, Answer, Arrived, Decode, Decoded,
-                                  Died, Encode, Encoded, Event, Failed, Forget, Joined, Refuse, Replied, Tick, Unit,
-                                  Wake)
-from lcode.serving.groups import (ASKED, CLOSED, COMING, LAUNCHED, NO_DECODER, NONE, NOT_ASKED, OPEN, OVER, Group,
-                                  enough, hopeless)
-from lcode.serving.options import PolicyOptions
+from lcode.serving.events import (BASE, EXACT, PARITY, RECONSTRUCTED, Arrived, Decoded, Died, Encoded, Event, Failed,
+                                  Joined, Refuse, Replied, Tick, Unit, Wake)
+from lcode.serving.grouping import Grouping
+from lcode.serving.groups import ASKED, LAUNCHED, NO_DECODER, NONE, OVER, Group
+from lcode.serving.options import PolicyOptions, number
 from lcode.serving.pools import ARRIVED, LOST, NEW, QUEUED, SENT, Call
-from lcode.serving.timers import RunningQuantile, Timer, run_all
+from lcode.serving.timers import run_all
 
 
-class Policy:
+class Policy(Grouping):
   """Tells what to do: `handle` takes an event and the time, and returns actions.
 
   Every query that is not refused is answered exactly once, whatever is lost, late, repeated or out of order: by what
@@ -33,32 +31,11 @@ class Policy:
   """
 
   def __init__(self, options: PolicyOptions):
-    self.options = instance('options', options, PolicyOptions)
-    self.copies = bool(options.r) and not options.encoded
-    self.groups: dict[int, Group] = {}
-    self.out = Dispatcher(options, self.groups, self._lost)
-    self.base, self.spare = self.out.pools[BASE], self.out.pools[options.spare_pool]
-    self.filling: Group | None = None
-    self.last_query, self.last_group, self.asked = -1, -1, math.inf
+    super().__init__(instance('options', options, PolicyOptions))
+    self.last_query, self.asked = -1, math.inf
     self.out.due = math.inf
-    self._make_timers()
     self.handlers = {Arrived: self._arrive, Replied: self._reply, Failed: self._fail, Encoded: self._encoded,
                      Decoded: self._decoded, Joined: self._join, Died: self._die, Tick: lambda event: None}
-
-  def _make_timers(self):
-    options = self.options
-    self.quantiles = []
-    self.deadlines = Timer(options.deadline, _is_answered, self._expire)
-    self.closings = Timer(options.group_wait, lambda group: group.stage != OPEN, self._close)
-    self.spares = Timer(options.spare_after, lambda group: not group.unanswered or group.stage != CLOSED, self._launch)
-    self.holds = Timer(options.hold, lambda group: not group.unanswered, self._release_held)
-    for timer, q in [(self.spares, options.spare_quantile), (self.holds, options.hold_quantile)]:
-      if q is not None:
-        timer.delay = math.inf
-        self.quantiles.append((timer, RunningQuantile(q)))
-    self.late_spares = options.spare_after > 0 or options.spare_quantile is not None
-    self.holding = options.hold > 0 or options.hold_quantile is not None
-    self.timers = [*self.out.timers, self.deadlines, self.closings, self.spares, self.holds]
 
   def handle(self, event: Event, t: float) -> list[Any]:
     """What follows from an event at time t, in this order; raises InputError for what is no event."""
@@ -92,67 +69,25 @@ class Policy:
     query, options, out = event.query, self.options, self.out
     if query <= self.last_query:
       return
+    if event.deadline != math.inf:
+      number('deadline', event.deadline)
     self.last_query = query
-    if self.base.queued >= options.max_queued:
+    if self.base.queued + self.encoding >= options.max_queued:
       out.actions.append(Refuse(query))
       return
-    group = self.filling
-    if group is None:
-      self.last_group += 1
-      group = self.filling = self.groups[self.last_group] = Group(self.last_group)
-      if options.k > 1:
-        out.due = min(out.due, self.closings.add(out.now, group))
-    position = len(group.queries)
-    group.queries.append(query)
-    group.times.append(out.now)
-    group.answered.append(False)
-    group.unanswered += 1
-    if (due := self.deadlines.add(out.now, (group, position))) < out.due:
-      out.due = due
+    group = self._add_query(query, event.deadline)
     if options.passthrough:
-      unit = Unit(group.id, position, query)
+      unit = Unit(group.id, len(group.units), query)
       group.units.append(unit)
       out.place(unit, self.base)
-    if position + 1 == options.k:
+    if len(group.queries) == options.k:
       self._close(group)
-
-  def _close(self, group):
-    """The group is complete, or has waited long enough: its spare units are made, if they can still be of use."""
-    options, out = self.options, self.out
-    group.stage, self.filling = CLOSED, None
-    if not group.unanswered:
-      self._finish(group)
-      return
-    if options.passthrough:
-      query = group.queries[0] if self.copies else -1
-      group.units += [Unit(group.id, options.k + j, query) for j in range(options.r)]
-    else:
-      group.units = [Unit(group.id, index, -1) for index in range(options.n)]
-    if self.holding:
-      out.due = min(out.due, self.holds.add(out.now, group))
-    if self.late_spares:
-      out.due = min(out.due, self.spares.add(out.now, group))
-    else:
-      self._launch(group)
-    self._settle(group)
-    self._decode_if_enough(group)
-
-  def _launch(self, group):
-    group.stage = LAUNCHED
-    if self.options.encoded:
-      self.out.actions.append(Encode(group.id, tuple(group.queries)))
-    else:
-      self._place_spares(group)
-
-  def _place_spares(self, group):
-    for unit in group.units:
-      if unit.state == NEW:
-        self.out.place(unit, self.base if unit.index < self.options.k else self.spare)
 
   def _encoded(self, event):
     group = self.groups.get(event.group)
     if group is None or group.stage != LAUNCHED:
       return
+    self._count_encoding(group, 0)
     if event.ok:
       self._place_spares(group)
     else:
@@ -213,37 +148,6 @@ class Policy:
   def _die(self, event):
     self.out.die(event.worker)
 
-  def _lost(self, unit: Unit):
-    """A call with this unit came to nothing: the unit is sent again, or is lost."""
-    unit.state = LOST
-    group = self.groups.get(unit.group)
-    if group is None:
-      return
-    pool = self.base if unit.index < self.options.k else self.spare
-    if unit.tries > self.options.retries or not self.out.place(unit, pool, first=True):
-      self._settle(group)
-
-  def _settle(self, group: Group):
-    """What follows from units that are lost: the others are sent, or held answers used; no query waits for nothing."""
-    if group.stage == OPEN or not group.unanswered or (
-        group.decoding != NO_DECODER and all(unit.state != LOST for unit in group.units)):
-      return
-    if group.stage == CLOSED:
-      self._launch(group)
-    if group.held >= 0 and group.units[0].state not in COMING:
-      self._answer(group, 0, RECONSTRUCTED, group.held)
-      return
-    for index in hopeless(group, self.options):
-      self._answer(group, index, FAILED, -1)
-
-  def _decode_if_enough(self, group):
-    if not (self.options.encoded and group.unanswered) or group.stage == OPEN:
-      return
-    arrived = [unit.state == ARRIVED for unit in group.units]
-    if group.decoding == NOT_ASKED and enough(group, arrived, self.options):
-      group.decoding = ASKED
-      self.out.actions.append(Decode(group.id, tuple(unit.index for unit in group.units if unit.state == ARRIVED)))
-
   def _decoded(self, event):
     group = self.groups.get(event.group)
     if group is None or group.decoding != ASKED:
@@ -254,39 +158,3 @@ class Policy:
       return
     for index in group.open():
       self._answer(group, index, RECONSTRUCTED, -1)
-
-  def _release_held(self, group):
-    if group.held >= 0:
-      self._answer(group, 0, RECONSTRUCTED, group.held)
-    group.held = OVER
-
-  def _answer(self, group: Group, index: int, how: str, unit: int):
-    out = self.out
-    group.answered[index] = True
-    group.unanswered -= 1
-    out.actions.append(Answer(group.queries[index], how, group.id, unit))
-    if not group.unanswered and group.stage != OPEN:
-      self._finish(group)
-
-  def _expire(self, entry):
-    group, index = entry
-    if group.held >= 0:
-      self._answer(group, index, RECONSTRUCTED, group.held)
-      return
-    self._answer(group, index, LATE, -1)
-    if self.options.passthrough and group.units[index].state == QUEUED:  # its answer would come too late
-      self.out.drop(group.units[index])
-      group.units[index].state = LOST
-      self._settle(group)
-
-  def _finish(self, group):
-    for unit in group.units:
-      if unit.state == QUEUED or unit.state == SENT:
-        self.out.drop(unit)
-    del self.groups[group.id]
-    self.out.actions.append(Forget(group.id))
-
-
-def _is_answered(entry) -> bool:
-  group, index = entry
-  return group.answered[index]

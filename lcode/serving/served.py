@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from lcode.coding.code import Code
+from lcode.coding.host import host_code
 from lcode.errors import InputError, directory, instance
 from lcode.serving.exported import load_export
 from lcode.serving.options import make_options, PolicyOptions
@@ -100,8 +101,9 @@ def of_export(path: str | Path, sha256: str | None = None) -> Served:
   path = directory('directory', path).resolve()
   exported = load_export(path, sha256)
   known, shape = exported.manifest, exported.manifest['functions']['base']['takes'][0]['shape'][1:]
-  return Served(functools.partial(_from_export, path, exported.sha256), tuple(shape), exported.code,
-                lambda x: np.asarray(exported.encode(x)), lambda *units: np.asarray(exported.decode(*units)),
+  coders = host_code(exported.code, known.get('on_host', (None, None)), exported.encode, exported.decode, shape,
+                     known['functions']['decode']['takes'][0]['shape'][2:], exported.encoder_arrays)
+  return Served(functools.partial(_from_export, path, exported.sha256), tuple(shape), exported.code, *coders,
                 known['systematic'], known['bundled'], known['passthrough'])
 
 
@@ -143,9 +145,11 @@ def of_trained(trained) -> Served:
 
 
 def _of(trained, load) -> Served:
-  scheme, codec = trained.scheme, trained.codec
-  return Served(load, trained.base.query_shape, scheme.code, lambda x: np.asarray(codec.encode(x)),
-                lambda *units: np.asarray(codec.decode(*units)), scheme.systematic, scheme.bundled, scheme.passthrough)
+  scheme, codec, base = trained.scheme, trained.codec, trained.base
+  answer = (scheme.code.k, base.num_outputs) if scheme.bundled else (base.num_outputs,)
+  coders = host_code(scheme.code, scheme.on_host, codec.encode, codec.decode, base.query_shape, answer,
+                     jax.tree.leaves(trained.params['encoder']))
+  return Served(load, base.query_shape, scheme.code, *coders, scheme.systematic, scheme.bundled, scheme.passthrough)
 
 
 def _from_export(path, sha256, worker) -> Answerers:

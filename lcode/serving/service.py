@@ -7,6 +7,7 @@ import asyncio
 import collections
 import functools
 import logging
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +22,7 @@ from lcode.serving.arrays import Groups
 from lcode.serving.cluster import Cluster, WorkerDied
 from lcode.serving.events import BASE, PARITY
 from lcode.serving.observer import Observer
-from lcode.serving.options import PolicyOptions
+from lcode.serving.options import number, PolicyOptions
 from lcode.serving.policy import Policy
 from lcode.serving.served import Served
 
@@ -155,11 +156,17 @@ class Service:
     """Seconds that each worker has computed."""
     return await self.cluster.busy_s([handle for _, handle in self.workers.values()])
 
-  async def predict(self, x: np.ndarray) -> Answered:
-    """Answers one query, f32[*S].
+  async def predict(self, x: np.ndarray, deadline: float = math.inf) -> Answered:
+    """Answers one query.
+
+    Args:
+      x: f32[*S].
+      deadline: milliseconds from now after which its answer is of no use, where that is sooner than the policy's
+        deadline. Its group is closed after half of them, so that what makes up for its own answer has the rest.
 
     Raises:
-      InputError: if x is not a query (shape, dtype, or not finite): it is refused alone, and harms no group.
+      InputError: if x is not a query (shape, dtype, or not finite), or deadline not above 0: it is refused alone, and
+        harms no group.
       Refused: if too many queries wait, or the service is not open.
       NoAnswer: if it was accepted and neither answered in time nor made up for, and there is no default.
     """
@@ -168,24 +175,32 @@ class Service:
       raise InputError(f'a query is float32{list(shape)}, not {kind(x)}: give such an array.')
     if not np.isfinite(x).all():
       raise InputError('a query must be finite, this one holds NaN or inf: leave it out.')
+    if not number('deadline', deadline):
+      raise InputError('deadline=0 is not allowed: give milliseconds above 0, or inf for the policy\'s alone.')
     if not self.open:
       self.observer.refused()
       raise Refused('the service is not open')
     self.last_query = query = self.last_query + 1
     future = self.loop.create_future()
     self.futures[query], self.arrays.waiting[query] = (future, time.perf_counter()), x
-    self._tell(events.Arrived(query))
+    self._tell(events.Arrived(query, deadline))
     return await future
 
   def _tell(self, event) -> None:
-    """The policy's word on an event, carried out. What that leads to comes after it."""
+    """The policy's word on an event, carried out. What that leads to comes after it; so does coding, which takes time:
+    what can be sent or answered without it is not to wait."""
     self.pending.append(event)
     if self.handling:
       return
     self.handling = True
     try:
       while self.pending:
-        for action in self.policy.handle(self.pending.popleft(), 1000 * (time.perf_counter() - self.began)):
+        event = self.pending.popleft()
+        if event.__class__ in (events.Encode, events.Decode):
+          if event.group not in self.policy.groups:  # done since
+            continue
+          event = self._coded(event)
+        for action in self.policy.handle(event, 1000 * (time.perf_counter() - self.began)):
           self.CARRIED_OUT_BY[type(action)](self, action)
     finally:
       self.handling = False
@@ -248,11 +263,10 @@ class Service:
     if action.call in self.calls:
       self.cluster.cancel(self.calls[action.call])
 
-  def _encode(self, action):
-    self._tell(events.Encoded(action.group, self.arrays.encode(action.group, action.queries)))
-
-  def _decode(self, action):
-    self._tell(events.Decoded(action.group, self.arrays.decode(action.group, action.units)))
+  def _coded(self, action) -> events.Encoded | events.Decoded:
+    if action.__class__ is events.Encode:
+      return events.Encoded(action.group, self.arrays.encode(action.group, action.queries))
+    return events.Decoded(action.group, self.arrays.decode(action.group, action.units, action.queries))
 
   def _answer(self, action):
     future, since = self.futures.pop(action.query)
@@ -274,6 +288,9 @@ class Service:
     if not future.done():
       future.set_exception(Refused('too many queries wait'))
 
+  def _closed(self, action):
+    self.observer.filled(action.waits)
+
   def _forget(self, action):
     self.arrays.forget(action.group)
 
@@ -283,5 +300,9 @@ class Service:
     after = max(action.t / 1000 - (time.perf_counter() - self.began), 0)
     self.wake = self.loop.call_later(after, self._tell, events.Tick())
 
-  CARRIED_OUT_BY = {events.Send: _send, events.Cancel: _cancel, events.Encode: _encode, events.Decode: _decode,
-                    events.Answer: _answer, events.Refuse: _refuse, events.Forget: _forget, events.Wake: _wake}
+  def _code_later(self, action):
+    self.pending.append(action)
+
+  CARRIED_OUT_BY = {events.Send: _send, events.Cancel: _cancel, events.Encode: _code_later,
+                    events.Decode: _code_later, events.Answer: _answer, events.Refuse: _refuse,
+                    events.Closed: _closed, events.Forget: _forget, events.Wake: _wake}

@@ -30,6 +30,7 @@ class Setup:
     warmup: how many of the first are not counted; default a tenth.
     service, service_ms: of a unit, as `make_service` takes them.
     parity_scale, parity_extra_ms: a parity worker takes so many times as long, and so much longer.
+    own_deadline_share, own_deadline_ms: a share of the queries has such a deadline of its own.
     encode_ms, decode_ms: at the frontend, for a group.
     batch_cost: a call of b units takes 1 + (b - 1) batch_cost times as long as one of one.
     slow_share, slow_factor: a share of all workers takes so many times as long.
@@ -65,6 +66,8 @@ class Setup:
   repair_ms: float = 10_000.0
   stops_when_cancelled: bool = False
   seed: int = 0
+  own_deadline_share: float = 0.0
+  own_deadline_ms: float = 100.0
 
   def __post_init__(self):
     for name, least in [('workers', 1), ('parity_workers', 0), ('queries', 1), ('pause_machine', 1), ('shuffles', 0),
@@ -72,11 +75,12 @@ class Setup:
       whole(name, getattr(self, name), least)
     for name in ('parity_extra_ms', 'encode_ms', 'decode_ms', 'batch_cost', 'pause_every_ms', 'failure_every_ms'):
       number(name, getattr(self, name))
-    for name in ('rate', 'parity_scale', 'slow_factor', 'pause_ms', 'repair_ms'):
+    for name in ('rate', 'own_deadline_ms', 'parity_scale', 'slow_factor', 'pause_ms', 'repair_ms'):
       if not 0 < number(name, getattr(self, name)) < math.inf:
         raise InputError(f'{name}={getattr(self, name)!r} is not allowed: give a number above 0.')
-    if not 0 <= number('slow_share', self.slow_share) <= 1:
-      raise InputError(f'slow_share={self.slow_share!r} is not allowed: give a share from 0 to 1.')
+    for name in ('slow_share', 'own_deadline_share'):
+      if not 0 <= number(name, getattr(self, name)) <= 1:
+        raise InputError(f'{name}={getattr(self, name)!r} is not allowed: give a share from 0 to 1.')
     if self.shuffles and self.workers + self.parity_workers < 2:
       raise InputError(f'shuffles={self.shuffles} is not allowed: a shuffle needs two workers.')
     if self.warmup is not None and whole('warmup', self.warmup, 0) >= self.queries:
@@ -152,7 +156,8 @@ class _Simulation:
     self.how = bytearray(b'\xff' * setup.queries)
     self.open = setup.queries
     self.do = {ev.Send: self._send, ev.Answer: self._answer, ev.Encode: self._encode, ev.Decode: self._decode,
-               ev.Cancel: self._cancel, ev.Refuse: self._refuse, ev.Wake: self._wake, ev.Forget: None}
+               ev.Cancel: self._cancel, ev.Refuse: self._refuse, ev.Wake: self._wake, ev.Forget: None,
+               ev.Closed: None}
 
   def run(self) -> Outcome:
     setup, heap, handle, do = self.setup, self.heap, self.policy.handle, self.do
@@ -171,7 +176,7 @@ class _Simulation:
         if event.__class__ in (ev.Died, ev.Joined):
           self._change(event)
       elif coming < math.inf:
-        self.now, event = coming, ev.Arrived(query)
+        self.now, event = coming, ev.Arrived(query, self._deadline())
         arrived.append(coming)
         query += 1
         coming = coming + next(gaps) if query < setup.queries else math.inf
@@ -192,6 +197,10 @@ class _Simulation:
     return Outcome(np.array(self.latency), np.frombuffer(self.how, np.int8).copy(),
                    sum(base) / len(base) / until, sum(parity) / len(parity) / until if parity else math.nan,
                    setup.uncounted)
+
+  def _deadline(self) -> float:
+    share = self.setup.own_deadline_share
+    return self.setup.own_deadline_ms if share and self.rng.random() < share else math.inf
 
   def _push(self, t, event):
     heapq.heappush(self.heap, (t, next(self.order), event))

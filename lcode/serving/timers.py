@@ -1,6 +1,7 @@
 """What a policy waits for, without a clock: queues of entries that fall due in order, and a quantile that follows."""
 
 import collections
+import heapq
 import math
 from collections.abc import Callable
 from typing import Any
@@ -44,7 +45,40 @@ class Timer:
     return math.inf
 
 
-def run_all(timers: list[Timer], t: float) -> float:
+class OwnTimer:
+  """As `Timer`, of entries that fall due each at a time of its own."""
+
+  __slots__ = 'entries', 'stale', 'fire', 'added', 'most'
+
+  def __init__(self, stale: Callable[[Any], bool], fire: Callable[[Any], None]):
+    self.stale, self.fire, self.added, self.most = stale, fire, 0, 32
+    self.entries: list[tuple[float, int, Any]] = []  # a heap
+
+  def add(self, due: float, entry: Any) -> float:
+    """Adds an entry, which falls due then; returns that."""
+    if len(self.entries) >= self.most:  # the stale ones leave memory before they are due
+      self.entries = [one for one in self.entries if not self.stale(one[2])]
+      heapq.heapify(self.entries)
+      self.most = 2 * len(self.entries) + 32
+    self.added += 1
+    heapq.heappush(self.entries, (due, self.added, entry))
+    return due
+
+  def run(self, t: float) -> float:
+    """Fires what is due by t; returns when the next falls due."""
+    while self.entries:
+      due, _, entry = self.entries[0]
+      if self.stale(entry):
+        heapq.heappop(self.entries)
+      elif due <= t:
+        heapq.heappop(self.entries)
+        self.fire(entry)
+      else:
+        return due
+    return math.inf
+
+
+def run_all(timers: list[Timer | OwnTimer], t: float) -> float:
   """Fires what is due by t in all of them; returns when the next falls due."""
   for timer in timers:
     timer.run(t)

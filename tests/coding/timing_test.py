@@ -68,6 +68,14 @@ def test_times_follow_from_the_calls(parts, monkeypatch):
   assert extra_time(backup, times)['frontend_time'] == pytest.approx(1.875)
 
 
+def test_a_group_at_the_frontend_takes_no_dispatch():
+  scheme, params, state, _ = made(2, 1, 'mosaic', 'bundle', tile_students(MLP(C, (4,)), 2))
+  times = timing.host_times(scheme, params, state, SHAPE, C, 5)
+  assert set(times) == {'encode', 'decode'}
+  for part in times.values():
+    assert 0 < part['microseconds'] < part['jitted_microseconds'] and part['relative'] < 1
+
+
 def test_what_cannot_be_timed_is_a_sentence():
   scheme, params, state, variables = made(2, 1, 'addition', 'subtraction')
   for changes, words in (({'scheme': 3}, 'scheme=3 is no Scheme'), ({'query_shape': (0,)}, 'query_shape'),

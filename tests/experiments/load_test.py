@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from experiments.studies import load, load_suite
+from experiments.studies import load, load_suite, overhead
 from lcode.errors import InputError
 from lcode.serving.disturbed import Disturbance, disturbed
 from lcode.serving.served import Answerers, Served
@@ -35,6 +35,23 @@ def test_figures_are_of_what_was_sent():
   assert figures['overall_accuracy'] == 1 and figures['degraded_accuracy'] in (1, None)
   assert figures['latencies_ms'] == [figures['p50_ms'], figures['p90_ms']]
   assert 0 < figures['p50_ms'] <= figures['p99_ms'] <= figures['max_ms'] and 0 <= figures['utilisation'] < 1
+
+
+def test_what_a_service_adds_is_what_its_calls_take_longer():
+  model = served()
+
+  def service(seconds):
+    return Service(model, model.options('none'), cluster=LocalCluster(lambda worker, call: seconds))
+
+  async def run():
+    async with service(0.004) as quick, service(0.024) as slow:
+      return await overhead.measure({'quick': quick, 'slow': slow}, np.zeros(D, 'f4'), 15, gap_ms=0.0, warmup=2)
+  figures = asyncio.run(run())
+  assert 4 <= figures['bare call']['p50_ms'] <= figures['bare call']['p99_ms']
+  assert figures['slow']['added_p50_ms'] == figures['slow']['p50_ms'] - figures['bare call']['p50_ms']
+  assert figures['quick']['added_median_ms'] < 10 < figures['slow']['added_median_ms'] < 40
+  with pytest.raises(InputError, match='services'):
+    asyncio.run(overhead.measure({}, np.zeros(D, 'f4'), 1))
 
 
 def test_a_service_that_stands_still_is_seen():

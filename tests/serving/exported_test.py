@@ -22,6 +22,7 @@ from lcode.runs.presets import config_of, PRESETS
 from lcode.serving import exported as reading
 from lcode.serving.export import export_code
 from lcode.serving.exported import load_export
+from lcode.serving.served import of_export
 
 ROOT = Path(__file__).parents[2]
 SHAPE, C, SEED = (12, 12, 1), 10, 3
@@ -61,7 +62,20 @@ def test_answers_are_those_of_the_code(preset, tmp_path):
     replies = exported.stack(answers.reshape(groups, units.k, C), replies)
   available = np.arange(units.n) != 0
   np.testing.assert_allclose(exported.decode(replies, available), code.codec.decode(replies, available), 1e-4, 1e-4)
+  served = of_export(tmp_path / 'out')  # a group alone, in NumPy where that is quicker
+  np.testing.assert_allclose(served.encode(queries[:1]), parities[:1], 1e-5, 1e-5)
+  np.testing.assert_allclose(served.decode(np.asarray(replies)[:1], available),
+                             code.codec.decode(replies, available)[:1], 1e-4, 1e-4)
   assert exported.code == units and exported.manifest['figures'] == {'degraded_accuracy': 0.5}
+
+
+def test_an_export_that_does_not_say_how_it_is_computed_is_served_by_its_programs(written, tmp_path):
+  shutil.copytree(written[0], tmp_path / 'old')
+  manifest = json.loads((tmp_path / 'old' / 'manifest.json').read_text())
+  assert manifest.pop('on_host') == ['bundle', 'bundle']
+  (tmp_path / 'old' / 'manifest.json').write_text(json.dumps(manifest))
+  x = np.random.default_rng(0).normal(size=(1, 2, *SHAPE)).astype('f4')
+  np.testing.assert_array_equal(of_export(tmp_path / 'old').encode(x), of_export(written[0]).encode(x))
 
 
 def test_one_program_serves_every_batch(written):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from lcode.errors import InputError
 from lcode.serving import events as ev
 from lcode.serving.events import BASE, EXACT, FAILED, LATE, PARITY, RECONSTRUCTED
+from lcode.serving.grouping import FILL_SHARE
 from lcode.serving.options import POLICIES, PolicyOptions, make_options
 from lcode.serving.policy import Policy
 
@@ -22,6 +23,9 @@ CODES = [
     dict(k=2, r=2, encoded=True, passthrough=False, spare_pool=BASE), dict(k=4, r=1, encoded=True, need=3)]
 
 
+OWN_DEADLINES = math.inf, math.inf, 2.0, 5.0, 20.0
+
+
 class World:
   """What lies around a policy, with what it may see checked at each step: workers, calls in flight, coders."""
 
@@ -29,15 +33,18 @@ class World:
     self.options, self.policy, self.t = options, Policy(options), 0.0
     self.workers, self.sends, self.ended, self.sent_at = {}, [], set(), {}
     self.encodes, self.decodes, self.coding = [], [], set()
+    self.deadlines: dict[int, float] = {}
     self.arrived, self.accepted, self.answers, self.refused = {}, set(), {}, set()
-    self.replied, self.members, self.sizes = set(), {}, {}
+    self.replied, self.members, self.sizes, self.closed = set(), {}, {}, set()
+    self.late = 0.0  # how long after it was asked for the policy was last told the time
     self.wake = math.inf
 
   def tell(self, event, dt=0.0):
     self.t += dt
-    self.event = event
+    self.event, self.late = event, max(self.t - self.wake, 0.0) if self.wake < math.inf else 0.0
     if isinstance(event, ev.Arrived) and event.query > max(self.arrived, default=-1):
       self.arrived[event.query] = self.t
+      self.deadlines[event.query] = min(event.deadline, self.options.deadline)
       self.accepted.add(event.query)
     if isinstance(event, (ev.Replied, ev.Failed)):
       units = {(unit.group, unit.index) for unit in self.sends[event.call].units}
@@ -85,6 +92,8 @@ class World:
     known = self.options.k - self.sizes[action.group] if self.options.passthrough else 0
     assert len(action.units) + known >= self.options.need or (
         self.options.alone and max(action.units) >= self.options.k)
+    assert set(action.queries) == self.members.get(action.group, set(action.queries))
+    assert sorted(action.queries) == list(action.queries)
     self.decodes.append(action.group)
     self.coding.add((ev.Decoded, action.group))
 
@@ -100,15 +109,26 @@ class World:
     if action.how == RECONSTRUCTED and not self.options.encoded and self.options.hold and not isinstance(
         self.event, (ev.Died, ev.Failed)):
       own = [send.call for send in self.sends if any(u.query == action.query and not u.index for u in send.units)]
-      assert age >= self.options.hold - 1e-9 or all(
+      assert age >= min(self.options.hold, self.deadlines[action.query]) - 1e-9 or all(
           call in self.ended or self.t - self.sent_at[call] >= self.options.call_timeout - 1e-9 for call in own)
     if action.how == LATE:
-      assert age >= self.options.deadline - 1e-9
+      assert age >= self.deadlines[action.query] - 1e-9
 
   def Refuse(self, action):
-    assert self.event == ev.Arrived(action.query)
+    assert isinstance(self.event, ev.Arrived) and self.event.query == action.query
     self.accepted.discard(action.query)
-    assert self.policy.out.pools[BASE].queued >= self.options.max_queued
+    # Queries of closed groups that are not encoded yet will wait there too.
+    to_come = 0 if self.options.passthrough else sum(
+        len(self.members[group]) for event, group in self.coding if event is ev.Encoded and group in self.policy.groups)
+    assert self.policy.out.pools[BASE].queued + to_come >= self.options.max_queued
+
+  def Closed(self, action):
+    waits = [self.t - self.arrived[query] for query in self.policy.groups[action.group].queries] if (
+        action.group in self.policy.groups) else action.waits
+    assert action.group not in self.closed and 1 <= len(action.waits) <= self.options.k > 1
+    assert list(action.waits) == pytest.approx(list(waits)) == sorted(action.waits, reverse=True)
+    assert max(action.waits) <= self.options.group_wait + self.late
+    self.closed.add(action.group)
 
   def Cancel(self, action):
     assert action.call not in self.ended
@@ -129,7 +149,14 @@ class World:
       assert all(len(set(map(id, line.queue))) == len(line.queue) for line in lines.values())  # none waits twice
       assert all(len(line.queue) <= 2 * line.waiting + 32 for line in lines.values())
     for query in self.accepted - set(self.answers):  # none is left behind
-      assert self.t - self.arrived[query] < self.options.deadline
+      assert self.t - self.arrived[query] < self.deadlines[query]
+    if policy.filling is not None and self.options.k > 1:  # nor waits for a group to fill until it is too late
+      for query in set(policy.filling.queries) - set(self.answers):
+        assert (self.deadlines[query] == self.options.deadline
+                or self.t - self.arrived[query] < FILL_SHARE * self.deadlines[query])
+    for pool in policy.out.pools.values():  # no query waits that is answered already
+      for line in [pool.shared, *(worker.line for worker in pool.order)]:
+        assert not any(unit.query in self.answers for unit in line.queue if unit.line is line)
     # Whoever waits, waits for something: a unit of its group at a worker or in a queue, a coder, or more queries.
     coming = {unit.group for send in self.sends if send.call not in self.ended for unit in send.units}
     coming |= {unit.group for pool in policy.out.pools.values() for line in [pool.shared, *(w.line for w in pool.order)]
@@ -163,7 +190,8 @@ def step(world, kind, which, dt):
   """One thing that may happen: events about what is known, once, again, or late."""
   sends, coders = world.sends, {7: ev.Encoded, 8: ev.Decoded}
   if kind <= 2:
-    world.tell(ev.Arrived(max(world.arrived, default=-1) + 1 if which % 8 else which % 5), dt)
+    deadline = OWN_DEADLINES[which // 8 % len(OWN_DEADLINES)]
+    world.tell(ev.Arrived(max(world.arrived, default=-1) + 1 if which % 8 else which % 5, deadline), dt)
   elif kind in (3, 4, 5, 6) and sends:
     call = sends[which % len(sends)] if which % 3 else sends[-1 - which % min(len(sends), 3)]
     world.tell(ev.Failed(call.call) if kind == 6 else ev.Replied(call.call), dt)
@@ -225,7 +253,7 @@ def start(options, workers=4, parity_workers=2):
 
 
 def kinds(actions):
-  return [action for action in actions if not isinstance(action, (ev.Wake, ev.Forget))]
+  return [action for action in actions if not isinstance(action, (ev.Wake, ev.Forget, ev.Closed))]
 
 
 def test_a_coded_group_as_parm_serves_it():
@@ -236,7 +264,7 @@ def test_a_coded_group_as_parm_serves_it():
   (parity,) = kinds(policy.handle(ev.Encoded(0), 3.1))
   assert parity.worker in (4, 5) and parity.units[0].index == 2
   assert kinds(policy.handle(ev.Replied(second.call), 20.0)) == [ev.Answer(1, EXACT, 0, 1)]
-  assert kinds(policy.handle(ev.Replied(parity.call), 21.0)) == [ev.Decode(0, (1, 2))]
+  assert kinds(policy.handle(ev.Replied(parity.call), 21.0)) == [ev.Decode(0, (1, 2), (0, 1))]
   assert policy.handle(ev.Decoded(0), 21.1) == [
       ev.Answer(0, RECONSTRUCTED, 0, -1), ev.Cancel(first.call), ev.Forget(0)]
   assert policy.handle(ev.Replied(first.call), 50.0) == policy.handle(ev.Decoded(0), 50.0) == []
@@ -260,11 +288,11 @@ def test_a_group_that_does_not_fill_is_closed_short_and_decoded():
   assert kinds(policy.handle(ev.Tick(), 10.0)) == [ev.Encode(0, (0,))]
   parities = kinds(policy.handle(ev.Encoded(0), 10.0))
   assert [send.units[0].index for send in parities] == [3, 4]
-  assert kinds(policy.handle(ev.Replied(parities[1].call), 12.0)) == [ev.Decode(0, (4,))]
+  assert kinds(policy.handle(ev.Replied(parities[1].call), 12.0)) == [ev.Decode(0, (4,), (0,))]
 
 
 def test_a_bundles_parity_answers_alone_and_a_sum_does_not():
-  for alone, expected in [(True, [ev.Decode(0, (2,))]), (False, [])]:
+  for alone, expected in [(True, [ev.Decode(0, (2,), (0, 1))]), (False, [])]:
     policy = start(make_options('coded', alone=alone))
     for query in (0, 1):
       policy.handle(ev.Arrived(query), 0.0)
@@ -278,7 +306,7 @@ def test_a_code_that_fewer_than_k_units_decode_does_so_when_its_group_is_closed(
   for send in sends:
     policy.handle(ev.Replied(send.call), 5.0)
   actions = kinds(policy.handle(ev.Arrived(2), 6.0))
-  assert ev.Decode(0, (0, 1)) in actions and ev.Encode(0, (0, 1, 2)) in actions
+  assert ev.Decode(0, (0, 1), (0, 1, 2)) in actions and ev.Encode(0, (0, 1, 2)) in actions
   assert ev.Answer(2, RECONSTRUCTED, 0, -1) in policy.handle(ev.Decoded(0), 6.1)
 
 
@@ -308,8 +336,70 @@ def test_a_reply_after_the_deadline_is_no_second_answer_but_helps_the_others():
   (parity,) = kinds(policy.handle(ev.Encoded(0), 5.0))
   assert kinds(policy.handle(ev.Tick(), 10.0)) == [ev.Answer(0, LATE, 0, -1)]
   assert kinds(policy.handle(ev.Replied(parity.call), 11.0)) == []
-  assert kinds(policy.handle(ev.Replied(0), 12.0)) == [ev.Decode(0, (0, 2))] and len(sends) == 2
+  assert kinds(policy.handle(ev.Replied(0), 12.0)) == [ev.Decode(0, (0, 2), (0, 1))] and len(sends) == 2
   assert kinds(policy.handle(ev.Decoded(0), 12.1))[0] == ev.Answer(1, RECONSTRUCTED, 0, -1)
+
+
+def test_a_deadline_of_its_own_closes_the_group_in_time_for_its_parity():
+  """Of 100 ms to wait for others a query of 40 has 20; then its parity has the rest."""
+  policy = start(make_options('coded', group_wait=100.0))
+  (send,) = kinds(policy.handle(ev.Arrived(0, deadline=40.0), 10.0))
+  assert policy.asked == 30.0 and kinds(policy.handle(ev.Tick(), 29.9)) == []
+  actions = policy.handle(ev.Tick(), 30.0)
+  assert ev.Closed(0, (20.0,)) in actions and kinds(actions) == [ev.Encode(0, (0,))]
+  (parity,) = kinds(policy.handle(ev.Encoded(0), 30.0))
+  assert kinds(policy.handle(ev.Replied(parity.call), 45.0)) == [ev.Decode(0, (2,), (0,))]
+  actions = kinds(policy.handle(ev.Decoded(0), 45.1))
+  assert actions == [ev.Answer(0, RECONSTRUCTED, 0, -1), ev.Cancel(send.call)]
+
+
+def test_a_query_that_is_answered_does_not_close_its_group_early():
+  policy = start(make_options('coded', group_wait=100.0))
+  (send,) = kinds(policy.handle(ev.Arrived(0, deadline=40.0), 0.0))
+  policy.handle(ev.Replied(send.call), 5.0)
+  assert kinds(policy.handle(ev.Tick(), 90.0)) == [] and policy.filling is not None
+
+
+@pytest.mark.parametrize('deadline, late_at', [(7.0, 7.0), (500.0, 20.0), (math.inf, 20.0)])
+def test_a_query_is_late_once_at_the_sooner_of_its_deadline_and_the_policy_s(deadline, late_at):
+  policy = start(make_options('none', deadline=20.0))
+  (send,) = kinds(policy.handle(ev.Arrived(0, deadline), 0.0))
+  assert kinds(policy.handle(ev.Tick(), late_at - 0.1)) == []
+  assert kinds(policy.handle(ev.Tick(), late_at)) == [ev.Answer(0, LATE, 0, -1), ev.Cancel(send.call)]
+  assert kinds(policy.handle(ev.Replied(send.call), late_at + 1)) == []
+
+
+def test_deadlines_of_their_own_fall_due_in_their_order_and_leave_memory():
+  policy = start(make_options('none', deadline=1e6), workers=0, parity_workers=0)
+  for query, deadline in enumerate([30.0, 10.0, 20.0]):
+    policy.handle(ev.Arrived(query, deadline), 0.0)
+  late = [(t, action.query) for t in range(40) for action in kinds(policy.handle(ev.Tick(), float(t)))]
+  assert late == [(10, 1), (20, 2), (30, 0)]
+  policy = start(make_options('none', deadline=1e6, max_queued=10_000))
+  policy.handle(ev.Arrived(0, 10.0), 0.0)  # the first to fall due, and never answered
+  for query in range(1, 5000):
+    send = [action for action in policy.handle(ev.Arrived(query, 1e5), 1.0) if isinstance(action, ev.Send)][-1]
+    policy.handle(ev.Replied(send.call), 1.0)
+  assert len(policy.own_deadlines.entries) <= 2 * 1 + 32
+
+
+def test_a_late_query_s_unit_is_not_sent_again():
+  policy = start(make_options('coded', retries=3))
+  (send,) = kinds(policy.handle(ev.Arrived(0, deadline=10.0), 0.0))
+  policy.handle(ev.Arrived(1), 1.0)
+  assert kinds(policy.handle(ev.Tick(), 10.0)) == [ev.Answer(0, LATE, 0, -1)]
+  assert kinds(policy.handle(ev.Died(send.worker), 11.0)) == []
+
+
+def test_queries_that_are_being_encoded_count_as_waiting():
+  """Of a code that sends coded queries alone nothing waits before the encoder has answered: four places, taken."""
+  policy = start(make_options('coded', passthrough=False, max_queued=4))
+  actions = [action for query in range(10) for action in kinds(policy.handle(ev.Arrived(query), 0.0))]
+  assert [action.queries for action in actions if isinstance(action, ev.Encode)] == [(0, 1), (2, 3)]
+  assert [action.query for action in actions if isinstance(action, ev.Refuse)] == [4, 5, 6, 7, 8, 9]
+  policy.handle(ev.Encoded(0), 1.0)  # is sent
+  policy.handle(ev.Encoded(1, ok=False), 1.0)  # and this one fails
+  assert policy.encoding == 0 and kinds(policy.handle(ev.Arrived(10), 2.0)) == []
 
 
 def test_the_place_of_a_call_never_heard_of_again_is_given_again():
@@ -428,5 +518,8 @@ def test_other_input_is_a_sentence():
   for event in [('Arrived', 0), None]:
     with pytest.raises(InputError, match='event is a'):
       policy.handle(event, 0.0)
+  for deadline in (-1.0, math.nan, 'soon'):
+    with pytest.raises(InputError, match='deadline'):
+      policy.handle(ev.Arrived(7, deadline), 0.0)
   with pytest.raises(InputError, match='pool'):
     policy.handle(ev.Joined(0, 'gpu'), 0.0)

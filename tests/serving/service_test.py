@@ -176,6 +176,42 @@ def test_a_client_that_goes_away_harms_nobody():
   left_clean(service)
 
 
+def test_a_query_has_a_deadline_of_its_own():
+  """Nobody answers: two are late at their own time, the third at the policy's."""
+  queries, came = queries_of(3), {}
+
+  async def hurry(service):
+    async def one(i, deadline):
+      began = asyncio.get_running_loop().time()
+      with pytest.raises(NoAnswer, match='deadline'):
+        await service.predict(queries[i], deadline)
+      came[i] = 1000 * (asyncio.get_running_loop().time() - began)
+    await asyncio.gather(one(0, 60.0), one(1, 20.0), one(2, np.inf))
+    for deadline in (0, -1.0, np.nan, 'soon'):
+      with pytest.raises(InputError, match='deadline'):
+        await service.predict(queries[0], deadline)
+  _, service = ask(LocalCluster(lambda worker, call: None if call > 1 else 0.0), [], then=hurry, deadline=150.0)
+  assert 20 <= came[1] < came[0] < came[2] and 60 <= came[0] and 150 <= came[2]
+  assert service.observer.told['late'] == 3
+  left_clean(service)
+
+
+def test_what_needs_no_coding_is_sent_before_it():
+  """The query that fills a group is on its way when the group is encoded."""
+  cluster, sent = LocalCluster(lambda worker, call: 0.02 if call > 1 else 0.0), []
+  model = served(encode=lambda x: sent.append(cluster.calls) or x.sum(1, keepdims=True))
+  ask(cluster, queries_of(2), model)
+  assert sent[-1] == 1 + 2  # one at the start
+
+
+def test_rows_of_a_decoded_group_are_its_queries_in_their_order_whichever_was_sent_first():
+  """Worker 0 keeps its first call: of the second group the first query waits in its queue while the others are sent."""
+  queries = queries_of(6)
+  outcomes, _ = ask(LocalCluster(lambda worker, call: None if worker == 0 and call > 1 else 0.001), queries, served(3),
+                    num_workers=3, queues='round_robin', max_outstanding=1, every=0.01, cancel=False)
+  assert right(outcomes, queries) == {'exact': 4, 'reconstructed': 2}
+
+
 @pytest.mark.parametrize('policy', ['none', 'equal', 'replication', 'hedged', 'tied'])
 def test_policies_without_a_code(policy):
   queries = queries_of(20)

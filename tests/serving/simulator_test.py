@@ -261,3 +261,14 @@ def test_other_input_is_a_sentence():
   with pytest.raises(InputError, match='without queues'):
     without_queues(make_options('coded'), Setup(shuffles=1))
   assert len(streams_of(Setup())) == 3
+
+
+def test_a_share_of_the_queries_has_a_deadline_of_its_own():
+  """Nobody waits, exponential of 20 ms: of those with 30 ms of their own exp(-1.5) are late, of the others none."""
+  options = make_options('none', deadline=math.inf, max_outstanding=1)
+  setup = Setup(workers=1000, parity_workers=0, rate=100.0, queries=20_000, service='exponential', service_ms=20.0,
+                own_deadline_share=0.4, own_deadline_ms=30.0, seed=1)
+  figures = simulate(options, setup).figures()
+  share, error = 0.4 * math.exp(-1.5), math.sqrt(0.09 * 0.91 / figures['counted'])
+  assert figures['late'] / figures['counted'] == pytest.approx(share, abs=4 * error)
+  assert simulate_fast(options, setup) is None

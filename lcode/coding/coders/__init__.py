@@ -10,6 +10,7 @@ An encoder:
   mixes: False if it takes queries as they are: where it only passes them on they may be of any dtype, such as token
     ids, else it says itself which it takes.
   parities: one word for what its parities are, such as 'sums', 'copies', 'bundles', 'mosaics' or 'packs'.
+  on_host: how a service computes it in NumPy, 'weights', 'mosaic' or 'bundle' (`coding.host`), where it can.
 
 A decoder:
   goes_with: the `parities` that it works with, where not with any.
@@ -17,6 +18,7 @@ A decoder:
   systematic: whether it takes the outputs of a systematic encoder or of another, where not of both.
   passthrough: False if its answers replace also those that arrived.
   bundled: True if it takes replies that are k answers wide.
+  on_host: as of an encoder, 'weights' or 'bundle'.
 
 Parts whose parameters are not trained by gradients have `candidates()`, the values to choose from.
 """

@@ -65,6 +65,7 @@ class BerrutEncoder(nn.Module):
   code: Code
   systematic = True
   parities = 'berrut'
+  on_host = 'weights'
 
   def __call__(self, x):
     """x: f32[k, *S] -> parities f32[r, *S] (ApproxIFEREncoder: all n coded queries, f32[n, *S])."""
@@ -99,6 +100,11 @@ class BerrutDecoder(nn.Module):
   def passthrough(self) -> bool:
     """Whether what arrived may be passed on as it is."""
     return not self.num_byzantine
+
+  @property
+  def on_host(self) -> str | None:
+    """Weights, unless wrong answers are located first."""
+    return None if self.num_byzantine else 'weights'
 
   def __call__(self, outputs, available):
     """outputs: f32[n, C] (zero where missing), available: bool[n] -> f32[k, C]."""

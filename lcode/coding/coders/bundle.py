@@ -18,6 +18,7 @@ class BundleEncoder(nn.Module):
   code: Code
   mixes = False
   parities = 'bundles'
+  on_host = 'bundle'
 
   def __call__(self, x):
     """x: [k, *S] -> bundles: [r, k, *S]."""
@@ -31,6 +32,7 @@ class BundleDecoder(nn.Module):
   goes_with = ('bundles', 'mosaics', 'packs')
   bundled = True
   systematic = True
+  on_host = 'bundle'
 
   def __call__(self, outputs, available):
     """outputs: f32[n, k * C], data rows first (their C outputs, then zeros), available: bool[n] -> f32[k, C]."""

@@ -75,6 +75,7 @@ class AdditionEncoder(nn.Module):
 
   code: Code
   parities = 'sums'
+  on_host = 'weights'
 
   def __call__(self, x):
     """x: f32[k, *S] -> parities: f32[r, *S]."""
@@ -123,6 +124,7 @@ class SubtractionDecoder(nn.Module):
   code: Code
   refuses = ('copies', 'bundles', 'mosaics', 'packs')  # no answer to these is a sum of answers
   systematic = True
+  on_host = 'weights'
 
   def __post_init__(self):
     _warn_of_amplification(self.code)
@@ -139,6 +141,7 @@ class ReplicationEncoder(nn.Module):
   code: Code
   mixes = False
   parities = 'copies'
+  on_host = 'weights'
 
   def __post_init__(self):
     check_replication(self.code)
@@ -155,6 +158,7 @@ class ReplicationDecoder(nn.Module):
   code: Code
   goes_with = ('copies',)
   systematic = True
+  on_host = 'weights'
 
   def __post_init__(self):
     check_replication(self.code)

@@ -60,6 +60,7 @@ class MosaicEncoder(nn.Module):
 
   code: Code
   parities = 'mosaics'
+  on_host = 'mosaic'
 
   @nn.compact
   def __call__(self, x):

@@ -87,6 +87,7 @@ class SplineEncoder(nn.Module):
   code: Code
   systematic = False
   parities = 'spline'
+  on_host = 'weights'
 
   def __post_init__(self):
     if self.code.k < 2:
