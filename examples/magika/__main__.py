@@ -1,0 +1,150 @@
+"""File types from bytes: a code over Magika, a model that others trained and JAX cannot look into, and its service.
+
+  pip install '.[examples]'                            # onnxruntime, and magika, whose wheel holds the model
+  python -m examples.magika --workdir=runs/magika      # some 15 minutes on two cores
+
+F is Magika (Google, Apache-2.0; 784,519 parameters, 214 types) by onnxruntime. The queries are files of this machine as
+Magika reads them: 1,024 bytes of their beginning and of their end, as tokens of 0 to 256. Files have no labels here:
+F's own top label is what codes are judged by.
+
+1. Collects files, at most --per_suffix of each suffix, whole directories to train on, to choose by and to test on.
+2. Records F's answers to them, once.
+3. Trains the code: two queries in the bits of one (`narrow`; a token takes 9 bits of 32, so nothing is rounded), and a
+   small network of bytes that answers each. F gives no gradient, and needs none.
+4. Serves test files by workers on Ray, of which one answers --slow_ms late, without a code and with it, beside copies
+   and a backup (the same network, on each query for itself).
+
+What to expect: docs/results/magika.jsonl has the record. The last line is the record; --workdir keeps everything, and
+what is done is not done again.
+"""
+
+import os
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+import lcode
+from examples.magika import files, model
+from experiments import common
+from experiments.studies import load, load_suite
+from lcode import data
+from lcode.coding.timing import group_times
+from lcode.errors import InputError, one_of
+from lcode.runs import records
+from lcode.runs.progress import console, Progress
+from lcode.serving.disturbed import Disturbance
+from lcode.training.batched import in_batches
+
+FLAGS = flags.FLAGS
+ASKED_AT_ONCE = 64  # files
+# What a workdir is of.
+CLAIMED = ('roots', 'per_suffix', 'k', 'width', 'epochs', 'seed', 'seconds', 'num_workers', 'num_parity_workers',
+           'slow_ms', 'wait_ms', 'group_wait_ms')
+# Name -> policy, and whether copies, backups and parities wait until an answer is late.
+MODES = {'none': ('none', False), 'equal resources': ('equal', False), 'replication': ('replication', False),
+         'hedged': ('hedged', True), 'backup': ('backup', True), 'coded': ('coded', True)}
+
+
+def define_flags():
+  flags.DEFINE_string('workdir', None, 'where queries, answers, code and records go; needed')
+  with common.group('The files'):
+    flags.DEFINE_list('roots', files.default_roots(), 'directories with files')
+    flags.DEFINE_integer('per_suffix', 300, 'files of a suffix, at most')
+  with common.group('The code'):
+    flags.DEFINE_integer('k', 2, 'queries per group: 1 or 2')
+    flags.DEFINE_integer('width', 128, 'features of a window of bytes in the small network')
+    flags.DEFINE_integer('epochs', 15, 'of its training')
+    flags.DEFINE_integer('seed', 0, 'of the choice of files and of the training')
+  with common.group('The service'):
+    flags.DEFINE_list('policies', list(MODES), 'one after the other; empty for none')
+    flags.DEFINE_list('seeds', ['0', '1', '2'], 'of the arrivals: how often each is run')
+    flags.DEFINE_float('rate', 30, 'queries a second')
+    flags.DEFINE_float('seconds', 20, 'of each run')
+    flags.DEFINE_integer('num_workers', 4, 'that run F; the last of them is slow')
+    flags.DEFINE_integer('num_parity_workers', 2, 'that answer parities, or what the policy has them for')
+    flags.DEFINE_float('slow_ms', 200, 'how much longer the slow worker takes')
+    flags.DEFINE_float('wait_ms', 20, 'after which copies, backups and parities are made for what is not answered yet')
+    flags.DEFINE_float('group_wait_ms', 20, 'after which a group is closed short')
+
+
+def main():
+  if not FLAGS.workdir:
+    raise InputError('--workdir is needed: name a directory for queries, answers, code and records.')
+  for name in FLAGS.policies:
+    one_of('policy', name, MODES)
+  path, magika = records.open_workdir(FLAGS.workdir), model.folder()
+  config = {'kind': 'magika', 'model': magika.name} | {name: FLAGS[name].value for name in CLAIMED}
+  records.claim(path, config)
+  queries, answers = _recorded(path, magika)
+  fitted = _trained(path, magika, queries, answers)
+  record = {'kind': 'magika', 'config': config, 'files': {split: len(x) for split, x in queries.items()},
+            **_judged(fitted, queries['test'], answers['test'])}
+  trained = model.Trained(magika, FLAGS.k, FLAGS.width, fitted.params, fitted.model_state)
+  rows = load_suite.summary(_served(path, trained, queries['test'], answers['test']))
+  record |= {'service': rows} | records.environment(jax.devices())
+  records.append(path, record)
+  if rows:
+    console.print(load_suite.table(rows), highlight=False, soft_wrap=True)
+  return record
+
+
+def _recorded(path: Path, magika: Path) -> tuple[dict, dict]:
+  """Queries f32[N, tokens] and F's answers f32[N, labels] by split; those of the workdir, or collected and asked."""
+  stored = path / 'recorded.npz'
+  if not stored.exists():
+    queries = files.collect(FLAGS.roots, model.read_config(magika), FLAGS.per_suffix, FLAGS.seed)
+    console.print(f'{sum(map(len, queries.values()))} files: asking F about them', highlight=False)
+    box = lcode.BlackBox(model.load_model(magika))
+    answers = {f'{split}_answers': in_batches(box.answers, ASKED_AT_ONCE, x) for split, x in queries.items()}
+    part = path / 'recorded.part.npz'
+    np.savez_compressed(part, **queries, **answers)
+    os.replace(part, stored)
+  with np.load(stored) as arrays:
+    return ({split: arrays[split].astype(np.float32) for split in files.SPLITS},
+            {split: arrays[f'{split}_answers'] for split in files.SPLITS})
+
+
+def _trained(path: Path, magika: Path, queries: dict, answers: dict) -> lcode.Fitted:
+  scheme = model.make_code(FLAGS.k, FLAGS.width, magika)
+  with Progress('training', path, ('reconstruction',)) as reporter:
+    return lcode.fit(scheme, {}, queries['train'], validation=(queries['validation'], None), recipe='distil',
+                     base_outputs=answers, epochs=FLAGS.epochs, seed=FLAGS.seed, store=path / 'checkpoints',
+                     reporter=reporter)
+
+
+def _judged(fitted: lcode.Fitted, queries: np.ndarray, answers: np.ndarray) -> dict:
+  """Agreement with F's top label where a query's own answer is missing, and what a group takes in F's time."""
+  scheme, params, state = fitted.scheme, fitted.params, fitted.model_state
+  figures = lcode.evaluate(scheme, params, state, {}, data.Arrays(queries, None), preprocess=jnp.asarray,
+                           loss='kl_base', devices=jax.devices()[:1], base_outputs=answers)
+  times = group_times(scheme, params, state, {}, queries.shape[1:], groups=(1,))['groups']['1']
+  return {'agreement': figures['reconstruction_accuracy'],
+          'agreement_interval': figures['reconstruction_accuracy_interval'],
+          'default_agreement': figures['default_accuracy'],
+          'times': {name: part['relative'] for name, part in times.items()},
+          'base_ms': times['base_inference']['microseconds'] / 1000,
+          'validation_agreement': fitted.result.best.value,
+          'steps': int(fitted.result.state.step), 'train_s': fitted.result.seconds}
+
+
+def _served(path: Path, trained: model.Trained, queries: np.ndarray, answers: np.ndarray) -> list[dict]:
+  """The policies under the same load, one worker of F being slow; a right answer is F's top label."""
+  late = {'spare_after': FLAGS.wait_ms, 'spare_quantile': None}
+  modes = {}
+  for name in FLAGS.policies:
+    policy, waits = MODES[name]
+    served = trained.backup() if policy == 'backup' else trained.coded()
+    fields = (late if waits else {}) | ({'hold_quantile': None} if policy == 'backup' else {}) | (
+        {'group_wait': FLAGS.group_wait_ms} if policy == 'coded' else {})
+    modes[name] = load_suite.Mode(policy, served, fields)
+  slow = Disturbance(slow_share=1 / FLAGS.num_workers, slow_ms=FLAGS.slow_ms)
+  machines = load_suite.Machines(FLAGS.num_workers, FLAGS.num_parity_workers, slow)
+  return load_suite.measure(path, modes, machines, queries, answers.argmax(-1), (FLAGS.rate,),
+                            load.Load(seconds=FLAGS.seconds), common.numbers('seeds', int))
+
+
+if __name__ == '__main__':
+  common.run(main, define_flags)
