@@ -51,22 +51,22 @@ MODES = {'none': ('none', False), 'equal resources': ('equal', False), 'replicat
 def define_flags():
   flags.DEFINE_string('workdir', None, 'where queries, answers, code and records go; needed')
   with common.group('The files'):
-    flags.DEFINE_list('roots', files.default_roots(), 'directories with files')
+    flags.DEFINE_list('roots', None, 'directories with files; default: Python\'s library, its packages, and /usr')
     flags.DEFINE_integer('per_suffix', 300, 'files of a suffix, at most')
   with common.group('The code'):
     flags.DEFINE_integer('k', 2, 'queries per group: 1 or 2')
-    flags.DEFINE_integer('width', 128, 'features of a window of bytes in the small network')
-    flags.DEFINE_integer('epochs', 15, 'of its training')
+    flags.DEFINE_integer('width', 128, 'of the small network\'s first layer')
+    flags.DEFINE_integer('epochs', 8, 'of its training')
     flags.DEFINE_integer('seed', 0, 'of the choice of files and of the training')
   with common.group('The service'):
     flags.DEFINE_list('policies', list(MODES), 'one after the other; empty for none')
     flags.DEFINE_list('seeds', ['0', '1', '2'], 'of the arrivals: how often each is run')
-    flags.DEFINE_float('rate', 30, 'queries a second')
-    flags.DEFINE_float('seconds', 20, 'of each run')
+    flags.DEFINE_float('rate', 20, 'queries a second')
+    flags.DEFINE_float('seconds', 15, 'of each run')
     flags.DEFINE_integer('num_workers', 4, 'that run F; the last of them is slow')
     flags.DEFINE_integer('num_parity_workers', 2, 'that answer parities, or what the policy has them for')
     flags.DEFINE_float('slow_ms', 200, 'how much longer the slow worker takes')
-    flags.DEFINE_float('wait_ms', 20, 'after which copies, backups and parities are made for what is not answered yet')
+    flags.DEFINE_float('wait_ms', 30, 'after which copies, backups and parities are made for what is not answered yet')
     flags.DEFINE_float('group_wait_ms', 20, 'after which a group is closed short')
 
 
@@ -80,7 +80,8 @@ def main():
   records.claim(path, config)
   queries, answers = _recorded(path, magika)
   fitted = _trained(path, magika, queries, answers)
-  record = {'kind': 'magika', 'config': config, 'files': {split: len(x) for split, x in queries.items()},
+  record = {'kind': 'magika', 'config': {name: value for name, value in config.items() if name != 'roots'},
+            'files': {split: len(x) for split, x in queries.items()},
             **_judged(fitted, queries['test'], answers['test'])}
   trained = model.Trained(magika, FLAGS.k, FLAGS.width, fitted.params, fitted.model_state)
   rows = load_suite.summary(_served(path, trained, queries['test'], answers['test']))
@@ -93,18 +94,16 @@ def main():
 
 def _recorded(path: Path, magika: Path) -> tuple[dict, dict]:
   """Queries f32[N, tokens] and F's answers f32[N, labels] by split; those of the workdir, or collected and asked."""
-  stored = path / 'recorded.npz'
-  if not stored.exists():
-    queries = files.collect(FLAGS.roots, model.read_config(magika), FLAGS.per_suffix, FLAGS.seed)
+  if not (path / model.RECORDED).exists():
+    queries = files.collect(FLAGS.roots or files.default_roots(), model.read_config(magika), FLAGS.per_suffix,
+                            FLAGS.seed)
     console.print(f'{sum(map(len, queries.values()))} files: asking F about them', highlight=False)
     box = lcode.BlackBox(model.load_model(magika))
     answers = {f'{split}_answers': in_batches(box.answers, ASKED_AT_ONCE, x) for split, x in queries.items()}
-    part = path / 'recorded.part.npz'
+    part = path / 'part.npz'
     np.savez_compressed(part, **queries, **answers)
-    os.replace(part, stored)
-  with np.load(stored) as arrays:
-    return ({split: arrays[split].astype(np.float32) for split in files.SPLITS},
-            {split: arrays[f'{split}_answers'] for split in files.SPLITS})
+    os.replace(part, path / model.RECORDED)
+  return model.recorded(path)
 
 
 def _trained(path: Path, magika: Path, queries: dict, answers: dict) -> lcode.Fitted:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from examples.magika.model import Config
+from examples.magika.model import Config, SPLITS
 from lcode.errors import InputError
 
-SPLITS = {'train': 0.7, 'validation': 0.85, 'test': 1.0}  # where each ends, of the directories
+ENDS = dict(zip(SPLITS, (0.7, 0.85, 1.0)))  # of the directories
 
 
 def default_roots() -> list[str]:
@@ -88,4 +88,4 @@ def _walk(roots: Sequence[str]) -> Iterator[str]:
 
 def _split_of(path: str) -> str:
   share = int.from_bytes(hashlib.sha256(os.fsencode(os.path.dirname(path))).digest()[:4], 'big') / 2**32
-  return next(split for split, end in SPLITS.items() if share < end)
+  return next(split for split, end in ENDS.items() if share < end)

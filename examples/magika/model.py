@@ -15,8 +15,13 @@ import lcode
 from lcode.errors import InputError
 from lcode.serving.served import Answerers, Served
 
+SPLITS = 'train', 'validation', 'test'
+RECORDED = 'recorded.npz'  # queries, and F's answers to them
 LEAST = 1e-9  # probability, so that its logarithm is finite
-WINDOW = 8  # bytes that the network looks at together
+TOKENS = 257
+FIRST = 16  # tokens that are read one by one
+PAIR_BITS, TRIPLE_BITS = 12, 13
+MULTIPLIER = 2654435761  # Knuth's, of multiplicative hashing: 2**32 by the golden ratio (TAOCP 3, 6.4)
 
 
 class Config(NamedTuple):
@@ -75,25 +80,36 @@ def load_model(path: Path) -> Callable:
 
 
 class ByteNetwork(nn.Module):
-  """Tokens, numbers [b, tokens] -> f32[b, num_outputs]: what windows of bytes say at most, and what the first ones are.
+  """Tokens, as numbers [b, tokens] -> f32[b, num_outputs]: n-grams that it has, and the first ones.
 
-  Embeds each token, reads windows of `WINDOW` at every half of one by a dense layer, and takes the maximum over each
-  half of the tokens: what matters in a file may be anywhere, but for its magic number.
+  Counts of hashed n-grams see a keyword wherever it is, which windows at fixed places do not; they have no parameters,
+  so that a step of training takes little. The first tokens are read one by one, for magic numbers.
   """
 
   num_outputs: int
   width: int = 128
-  features: int = 8
 
   @nn.compact
-  def __call__(self, x):
-    embedded = nn.Embed(257, self.features)(jnp.clip(x, 0, 256).astype(jnp.int32))
-    halves = embedded.reshape(len(x), 2, -1, WINDOW // 2 * self.features)  # beginning and end, in half windows
-    windows = jnp.concatenate([halves[:, :, :-1], halves[:, :, 1:]], -1)
-    found = nn.relu(nn.Dense(self.width)(windows)).max(2).reshape(len(x), -1)
-    first = embedded[:, :2 * WINDOW].reshape(len(x), -1)
-    hidden = nn.relu(nn.Dense(2 * self.width)(jnp.concatenate([found, first], -1)))
-    return nn.Dense(self.num_outputs)(hidden)
+  def __call__(self, x, train: bool = False):
+    tokens = jnp.clip(x, 0, TOKENS - 1).astype(jnp.uint32)
+    first = nn.Embed(TOKENS, 16)(tokens[:, :FIRST]).reshape(len(x), -1)
+    counts = jnp.log1p(count_ngrams(tokens))
+    hidden = nn.Dense(self.width)(jnp.concatenate([counts, first], -1))
+    for width in (2 * self.width, self.num_outputs):
+      hidden = nn.Dense(width)(nn.Dropout(0.3, deterministic=not train)(nn.relu(hidden)))
+    return hidden
+
+
+def count_ngrams(tokens):
+  """How often each token, hashed pair and hashed triple comes: u32[b, n] -> f32[b, 257 + 2**12 + 2**13]."""
+  pairs = tokens[:, :-1] * TOKENS + tokens[:, 1:]
+  triples = pairs[:, :-1] * TOKENS + tokens[:, 2:]
+  places, size = [tokens], TOKENS
+  for ngrams, bits in ((pairs, PAIR_BITS), (triples, TRIPLE_BITS)):
+    places.append(size + (ngrams * jnp.uint32(MULTIPLIER) >> (32 - bits)))
+    size += 2**bits
+  rows = jnp.arange(len(tokens))[:, None]
+  return jnp.zeros((len(tokens), size)).at[rows, jnp.concatenate(places, -1)].add(1.0)
 
 
 def make_code(k: int, width: int, path: Path) -> lcode.Scheme:
@@ -152,3 +168,18 @@ class Trained(NamedTuple):
 
 def _network(width: int, path: Path) -> ByteNetwork:
   return ByteNetwork(len(read_config(path).target_labels_space), width)
+
+
+def recorded(path: str | Path) -> tuple[dict, dict]:
+  """Queries f32[N, tokens] and F's answers f32[N, labels] by split, of a workdir of this example.
+
+  Raises:
+    InputError: if it holds none.
+  """
+  try:
+    with np.load(Path(path) / RECORDED) as arrays:
+      return ({split: arrays[split].astype(np.float32) for split in SPLITS},
+              {split: arrays[f'{split}_answers'] for split in SPLITS})
+  except (OSError, KeyError, ValueError) as error:
+    raise InputError(f'{path} has no recorded answers ({error}): run examples.magika with --workdir={path} first.'
+                     ) from error
