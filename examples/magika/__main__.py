@@ -40,6 +40,7 @@ from lcode.training.batched import in_batches
 
 FLAGS = flags.FLAGS
 ASKED_AT_ONCE = 64  # files
+SURE = 0.5
 # What a workdir is of.
 CLAIMED = ('roots', 'per_suffix', 'k', 'width', 'epochs', 'seed', 'seconds', 'num_workers', 'num_parity_workers',
            'slow_ms', 'wait_ms', 'group_wait_ms')
@@ -108,25 +109,32 @@ def _recorded(path: Path, magika: Path) -> tuple[dict, dict]:
 
 def _trained(path: Path, magika: Path, queries: dict, answers: dict) -> lcode.Fitted:
   scheme = model.make_code(FLAGS.k, FLAGS.width, magika)
-  with Progress('training', path, ('reconstruction',)) as reporter:
+  with Progress('a network of bytes', path, ('reconstruction',)) as reporter:
     return lcode.fit(scheme, {}, queries['train'], validation=(queries['validation'], None), recipe='distil',
                      base_outputs=answers, epochs=FLAGS.epochs, seed=FLAGS.seed, store=path / 'checkpoints',
                      reporter=reporter)
 
 
 def _judged(fitted: lcode.Fitted, queries: np.ndarray, answers: np.ndarray) -> dict:
-  """Agreement with F's top label where a query's own answer is missing, and what a group takes in F's time."""
+  """Agreement with F's top label where a query's own answer is missing, and what a group takes in F's time.
+
+  Of all files, and of those that F gives its label a probability of SURE or more: below, Magika itself says no more
+  than text or binary.
+  """
   scheme, params, state = fitted.scheme, fitted.params, fitted.model_state
-  figures = lcode.evaluate(scheme, params, state, {}, data.Arrays(queries, None), preprocess=jnp.asarray,
-                           loss='kl_base', devices=jax.devices()[:1], base_outputs=answers)
+  sure = np.exp(answers.max(-1)) >= SURE
+  figures = {}
+  for name, rows in (('agreement', np.ones_like(sure)), ('agreement_where_sure', sure)):
+    made = lcode.evaluate(scheme, params, state, {}, data.Arrays(queries[rows], None), preprocess=jnp.asarray,
+                          loss='kl_base', devices=jax.devices()[:1], base_outputs=answers[rows])
+    figures |= {name: made['reconstruction_accuracy'], f'{name}_interval': made['reconstruction_accuracy_interval'],
+                f'default_{name}': made['default_accuracy']}
   times = group_times(scheme, params, state, {}, queries.shape[1:], groups=(1,))['groups']['1']
-  return {'agreement': figures['reconstruction_accuracy'],
-          'agreement_interval': figures['reconstruction_accuracy_interval'],
-          'default_agreement': figures['default_accuracy'],
-          'times': {name: part['relative'] for name, part in times.items()},
-          'base_ms': times['base_inference']['microseconds'] / 1000,
-          'validation_agreement': fitted.result.best.value,
-          'steps': int(fitted.result.state.step), 'train_s': fitted.result.seconds}
+  return figures | {
+      'share_sure': float(sure.mean()), 'validation_agreement': fitted.result.best.value,
+      'times': {name: part['relative'] for name, part in times.items()},
+      'base_ms': times['base_inference']['microseconds'] / 1000, 'steps': int(fitted.result.state.step),
+      'train_s': fitted.result.seconds}
 
 
 def _served(path: Path, trained: model.Trained, queries: np.ndarray, answers: np.ndarray) -> list[dict]:

@@ -1,5 +1,6 @@
 """The files of this machine as Magika's queries: the bytes of their beginning and end as tokens, 256 for none."""
 
+import collections
 import hashlib
 import os
 import random
@@ -45,7 +46,8 @@ def tokens_of(path: str | Path, config: Config) -> np.ndarray | None:
 def collect(roots: Sequence[str], config: Config, per_suffix: int, seed: int) -> dict[str, np.ndarray]:
   """Tokens uint16[N, tokens] of files below `roots`, by split: no two the same, at most so many of a suffix.
 
-  All files of a directory are in the same split, so that what is tested is not next to what was trained on.
+  Those of a suffix are from as many directories as there are, since neighbours are much alike. All of a directory are
+  in the same split, so that what is tested is not next to what was trained on.
 
   Raises:
     InputError: if a root is no directory, or a split is left without files.
@@ -54,8 +56,7 @@ def collect(roots: Sequence[str], config: Config, per_suffix: int, seed: int) ->
   for path in _walk(roots):
     by_suffix.setdefault(os.path.splitext(path)[1].lower(), []).append(path)
   rng = random.Random(seed)
-  chosen = [path for _, paths in sorted(by_suffix.items())
-            for path in rng.sample(sorted(paths), min(per_suffix, len(paths)))]
+  chosen = [path for _, paths in sorted(by_suffix.items()) for path in _spread(sorted(paths), rng)[:per_suffix]]
   rng.shuffle(chosen)
   splits: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
   known = set()
@@ -71,6 +72,17 @@ def collect(roots: Sequence[str], config: Config, per_suffix: int, seed: int) ->
     if not found:
       raise InputError(f'--roots={",".join(roots)} have no files for {split}: name directories with more of them.')
   return {split: np.stack(found) for split, found in splits.items()}
+
+
+def _spread(paths: list[str], rng: random.Random) -> list[str]:
+  """The paths in random order, but one of each directory before a second one of any."""
+  rng.shuffle(paths)
+  turns: collections.Counter[str] = collections.Counter()
+  turn_of = {}
+  for path in paths:
+    turn_of[path] = turns[os.path.dirname(path)]
+    turns[os.path.dirname(path)] += 1
+  return sorted(paths, key=turn_of.get)
 
 
 def _walk(roots: Sequence[str]) -> Iterator[str]:

@@ -90,6 +90,9 @@ def test_collected_files_are_few_of_a_suffix_differ_and_share_no_directory(tmp_p
   assert len(texts) == 101 and sum(text.startswith('the same') for text in texts) == 1
   folders = [{text.split()[3] for text in map(_text, found[split]) if text.startswith('a text')} for split in found]
   assert all(folders) and not (folders[0] & folders[1] or folders[0] & folders[2] or folders[1] & folders[2])
+  few = files.collect([str(tmp_path)], CONFIG, 30, 0)
+  texts = [_text(x) for split in few for x in few[split]]
+  assert len({text.split()[3] for text in texts if text.startswith('a text')}) == 30  # one of each directory
   again = files.collect([str(tmp_path)], CONFIG, 100, 0)
   np.testing.assert_array_equal(found['test'], again['test'])
   with pytest.raises(InputError, match='is no directory'):
