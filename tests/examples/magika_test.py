@@ -147,7 +147,7 @@ def test_other_magikas_are_refused(tmp_path):
 def test_the_example_runs_and_loses_nothing(tmp_path):
   """On Ray, from files to latencies; the second time all of it is there."""
   roots = os.path.dirname(os.__file__)
-  command = [sys.executable, '-m', 'examples.magika', f'--workdir={tmp_path}', f'--roots={roots}', '--per_suffix=100',
+  command = [sys.executable, '-m', 'examples.magika', f'--workdir={tmp_path}', f'--roots={roots}', '--per_suffix=40',
              '--epochs=2', '--width=16', '--seeds=0', '--seconds=2', '--rate=10', '--policies=none,coded']
   for _ in range(2):
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
