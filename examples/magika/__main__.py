@@ -1,7 +1,7 @@
 """File types from bytes: a code over Magika, a model that others trained and JAX cannot look into, and its service.
 
   pip install '.[examples]'                            # onnxruntime, and magika, whose wheel holds the model
-  python -m examples.magika --workdir=runs/magika      # some 15 minutes on two cores
+  python -m examples.magika --workdir=runs/magika      # some 10 minutes on two idle cores
 
 F is Magika (Google, Apache-2.0; 784,519 parameters, 214 types) by onnxruntime. The queries are files of this machine as
 Magika reads them: 1,024 bytes of their beginning and of their end, as tokens of 0 to 256. Files have no labels here:
@@ -14,8 +14,14 @@ F's own top label is what codes are judged by.
 4. Serves test files by workers on Ray, of which one answers --slow_ms late, without a code and with it, beside copies
    and a backup (the same network, on each query for itself).
 
-What to expect: docs/results/magika.jsonl has the record. The last line is the record; --workdir keeps everything, and
-what is done is not done again.
+What to expect (docs/results/magika.jsonl has the records; two cores that others used too, so that its milliseconds
+are no more than an example): of 2,144 test files, in directories of their own, a reconstruction has F's top label for
+72.7 % (82.5 % of validation files; 82.0 % of those test files that F is sure of), by a network that takes 1/20 of F's
+time. With one of four workers 200 ms late, p50 and p99 are 14 and 223 ms without a code, 16 and 63 coded, 15 and 50
+with the backup, 15 and 84 hedged, 23 and 99 with two copies of every query; only copies are always F's own answer. So
+where a network as small as this does, a backup does as well as a code, at a unit for each query instead of one for two.
+
+The last line is the record. What is done in --workdir is not done again.
 """
 
 import os
