@@ -8,8 +8,8 @@ their name have dense networks, which take a byte's number for a quantity. All n
 size, WORK, far less than F's; so work in the table is relative to k of them, and time to k inferences by F.
 
 Agreement with F after 8 epochs, k = 2 (docs/results/magika.jsonl): 72.7 % by a network of bytes that gets the queries
-whole (byte-narrow), 18.5 % where it gets their sum (byte-addition), 10.3 % and 7.5 % by dense networks (narrow, mosaic),
-and 9.3 % by always answering F's most frequent label.
+whole (byte-narrow), 18.5 % where it gets their sum (byte-addition), 10.4 % and 7.5 % by dense networks (narrow,
+mosaic), and 9.3 % by always answering F's most frequent label.
 """
 
 import lcode
