@@ -97,21 +97,23 @@ def table_of(made: Iterable[tuple[Row, dict | None]]) -> str:
   header = ('data, base model', 'code', 'k, r', 'published: deployed / degraded, %', 'ours: deployed / degraded, %',
             'drop', 'work: frontend + workers', 'epochs', 'seeds', 'seconds', 'on', 'time: frontend + workers',
             'bytes: out / back')
-  lines, waiting = [], []
+  lines, waiting = [], {}
   for row, rows in groups.items():
     if not rows:
-      waiting.append(f'{row.base} {row.name}{row.form and f", {row.form}"} ({row.k}, {row.r})'
-                     + (f', which takes {row.takes}' if row.takes else ''))
+      name = f'{row.base} {row.name}{row.form and f", {row.form}"}'
+      waiting.setdefault(name, []).append(f'({row.k}, {row.r})' + (f' in {row.takes}' if row.takes else ''))
       continue
     published = '{:g} / {:g} ({})'.format(*row.published, row.source) if row.published else ''
     code = ', '.join(filter(None, (row.name, row.form, row.recipe, row.loss)))
     lines.append([f'{row.dataset}, {row.base_model}', code, f'{row.k}, {row.r}', published, *_figures(rows)])
+  rest = '; '.join(f'{name} {", ".join(which)}' for name, which in waiting.items())
   return ('Accuracies on the test split with as many units missing as there are parities, means over the seeds, ± half '
           'their range; the drop is deployed less degraded accuracy, in points. Work and time are what a code adds, '
           'relative to k inferences by F (time: 64 groups at once); bytes are relative to k queries and k answers; '
           'seconds are of training and evaluation. Published: the least drop that is known for these data, base model, '
           f'k and r, of any code.\n\n{markdown(header, lines)}\n'
-          + (f'\nRows not made yet (times on two idle cores): {"; ".join(waiting)}.\n' if waiting else ''))
+          + ('\nRows not made yet, by (k, r), with the time they take on two idle cores where it is known: '
+             f'{rest}.\n' if rest else ''))
 
 
 def save_picture(rows: Iterable[dict], path: Path, title: str) -> Path:
