@@ -98,8 +98,14 @@ def main():
   if FLAGS.workdir:
     records.append(records.open_workdir(FLAGS.workdir), record)
   print_table(f'{FLAGS.mode}, {FLAGS.rate:g} queries a second', ['', ''], [
-      [name, 'none' if figures[name] is None else f'{figures[name]:.4g}'] for name in figures])
+      [name, _shown(value)] for name, value in figures.items()])
   return record
+
+
+def _shown(value) -> str:
+  if isinstance(value, list):
+    return ', '.join(map(_shown, value))
+  return 'none' if value is None else f'{value:.4g}'
 
 
 def _suite():

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from lcode.serving.observer import Observer
 from lcode.serving.options import number
 from lcode.serving.service import Service
 
+PARTS = 4  # of a run, at whose ends memory is read
 QUANTILES = {'p50_ms': 0.5, 'p90_ms': 0.9, 'p99_ms': 0.99, 'p995_ms': 0.995, 'p999_ms': 0.999}
 
 
@@ -72,7 +74,7 @@ async def run(service: Service, counter: Counter, queries: np.ndarray, labels: n
   """Sends queries f32[N, *S], again and again, to a service that is started; returns the figures.
 
   Open loop: a query's latency counts from when it should have been sent, so that a service that stands still is seen.
-  With a grid of quantiles, `latencies_ms` has the latencies there.
+  With a grid of quantiles, `latencies_ms` has the latencies there. `memory_mb` is the frontend's, after each quarter.
   """
   rng = np.random.default_rng(load.seed)
   count = max(rng.poisson(load.rate * (load.warmup_s + load.seconds)), 1)
@@ -90,15 +92,21 @@ async def run(service: Service, counter: Counter, queries: np.ndarray, labels: n
     outcomes[i] = how, 1000 * (time.perf_counter() - began - times[i]), bool(right)
 
   killer = asyncio.create_task(_kill(service, load)) if load.kill_every_s else None
-  tasks = []
+  asking: set[asyncio.Task] = set()
+  memory = []
   for i, at in enumerate(times):
     wait = at - (time.perf_counter() - began)
     if wait > 0:
       await asyncio.sleep(wait)
-    tasks.append(asyncio.create_task(ask(i)))
+    if i * PARTS >= count * len(memory):
+      memory.append(resident_mb())
+    task = asyncio.create_task(ask(i))
+    asking.add(task)
+    task.add_done_callback(asking.discard)
   if killer:
     killer.cancel()
-  await asyncio.wait(tasks, timeout=30 + service.options.deadline / 1000)
+  if asking:
+    await asyncio.wait(asking, timeout=30 + service.options.deadline / 1000)
   took = time.perf_counter() - began
   busy = await service.busy_s()
   refused = sum(outcome is not None and outcome[0] == 'refused' for outcome in outcomes)
@@ -106,10 +114,19 @@ async def run(service: Service, counter: Counter, queries: np.ndarray, labels: n
             'lost': sum(outcome is None for outcome in outcomes), 'refused': refused,
             'doubled': counter.answers - answers_before - sum(o is not None for o in outcomes) + refused,
             'utilisation': sum(busy) / (took * len(busy)), 'worker_deaths': counter.deaths,
-            'wrong_answers': counter.wrongs}
+            'wrong_answers': counter.wrongs, 'memory_mb': [*memory, resident_mb()]}
   counted = [outcome for outcome, at in zip(outcomes, times) if outcome is not None and at >= load.warmup_s]
   return totals | _figures(counted, labels is not None, grid) | {
       f'{what}_us': 1e6 * float(np.median(seconds)) for what, seconds in counter.coding_s.items()}
+
+
+def resident_mb() -> float | None:
+  """The memory that this process, the frontend with what asks it, holds; None where the system does not say."""
+  try:
+    pages = int(Path('/proc/self/statm').read_text().split()[1])
+  except OSError:
+    return None
+  return pages * os.sysconf('SC_PAGE_SIZE') / 2**20
 
 
 def _figures(outcomes, labelled: bool, grid: np.ndarray | None) -> dict:

@@ -90,7 +90,7 @@ def points(queries: int) -> list[Point]:
     add('code', k, 'coded, k = 2', f'coded, r = {r}', k, r, parity_workers=12 * r // k)
   for share, line in itertools.product((0.0, 0.06, 0.12, 0.25), RIVALS):
     add('slow-share', share, line, slow_share=share, slow_factor=1.5)
-  for scale, line in itertools.product((1, 10, 100), RIVALS):
+  for scale, line in itertools.product((1, 10, 100, 556), RIVALS):
     add('workers', 18 * scale, line, workers=12 * scale, parity_workers=6 * scale, rate=270.0 * scale)
   return sorted(made, key=lambda point: (point.panel not in ('rate', 'code'), point.seed))
 

@@ -1,6 +1,7 @@
 """Load on a service: that its figures are those of what happened, on workers of this process."""
 
 import asyncio
+import resource
 
 import numpy as np
 import pytest
@@ -33,6 +34,8 @@ def test_figures_are_of_what_was_sent():
   assert abs(figures['sent'] - 180) < 5 * 180**0.5  # Poisson
   assert 0 < figures['exact'] + figures['reconstructed'] < figures['sent']  # the warm-up is not counted
   assert figures['overall_accuracy'] == 1 and figures['degraded_accuracy'] in (1, None)
+  peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+  assert len(figures['memory_mb']) == 5 and all(20 < held <= 1.01 * peak_mb for held in figures['memory_mb'])
   assert figures['latencies_ms'] == [figures['p50_ms'], figures['p90_ms']]
   assert 0 < figures['p50_ms'] <= figures['p99_ms'] <= figures['max_ms'] and 0 <= figures['utilisation'] < 1
 
