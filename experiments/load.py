@@ -107,7 +107,7 @@ def _suite():
   if not FLAGS.workdir:
     raise InputError('--suite needs --workdir: name a directory for its codes and records.')
   path = records.open_workdir(FLAGS.workdir)
-  machines = load_suite.Machines(12, 6, Disturbance('parm'))
+  machines = load_suite.Machines(12, 6, Disturbance('parm', FLAGS.service_ms))
   rows = load_suite.run(path, SHIPPED, machines, common.numbers('rates', float), load.Load(seconds=FLAGS.seconds),
                         common.numbers('seeds', int))
   text = load_suite.table(load_suite.summary(rows))

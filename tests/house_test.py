@@ -14,7 +14,7 @@ ONLY_IN = {'tensorflow_datasets': 'lcode/data/tfds.py', 'sklearn': 'lcode/data/d
            'rich': 'lcode/runs/progress.py', 'PIL': 'lcode/data/tfds.py',
            'matplotlib': 'lcode/runs/plots.py', 'ray': 'lcode/serving/cluster.py',
            'starlette': 'lcode/serving/http.py', 'prometheus_client': 'lcode/serving/metrics.py',
-           'uvicorn': 'experiments/serve.py'}
+           'uvicorn': 'experiments/serve.py', 'onnxruntime': 'examples/magika/model.py'}
 
 
 def modules(*folders):
@@ -45,7 +45,7 @@ def test_rooms_import_one_way():
   for room, path in modules('lcode'):
     for imported in imports(path):
       parts = imported.split('.')
-      assert parts[0] not in ('experiments', 'tests'), f'{path} imports {imported}'
+      assert parts[0] not in ('experiments', 'examples', 'tests'), f'{path} imports {imported}'
       if parts[0] != 'lcode' or room == '__init__':
         continue
       other = parts[1] if len(parts) > 1 else None
@@ -65,8 +65,13 @@ def test_entry_points_are_imported_by_nobody():
         assert one not in path.parts or not imported.startswith(f'experiments.{other}'), f'{path} imports {imported}'
 
 
+def test_nothing_stands_on_examples():
+  for _, path in modules('experiments'):
+    assert not any(imported.split('.')[0] in ('examples', 'tests') for imported in imports(path)), path
+
+
 def test_every_room_is_a_package_that_says_what_it_holds():
-  for folder in ['lcode', 'experiments']:
+  for folder in ['lcode', 'experiments', 'examples']:
     for package in {path.parent for _, path in modules(folder)}:
       init = ROOT / package / '__init__.py'
       assert init.exists() and ast.get_docstring(ast.parse(init.read_text())), f'{package} does not say what it is'
@@ -79,7 +84,7 @@ def test_tests_mirror_the_house():
 
 
 def test_what_is_heavy_is_imported_in_one_file():
-  for _, path in modules('lcode', 'experiments'):
+  for _, path in modules('lcode', 'experiments', 'examples'):
     for imported in imports(path):
       package = imported.split('.')[0]
       assert path.as_posix() == ONLY_IN.get(package, path.as_posix()), f'{path} imports {imported}'
@@ -106,7 +111,7 @@ def test_every_public_name_is_there():
 
 
 def test_functions_and_files_stay_short():
-  for path in [*(ROOT / 'lcode').rglob('*.py'), *(ROOT / 'experiments').rglob('*.py')]:
+  for path in (path for folder in ('lcode', 'experiments', 'examples') for path in (ROOT / folder).rglob('*.py')):
     source = path.read_text()
     assert source.count('\n') <= 300, f'{path} is long'
     for node in ast.walk(ast.parse(source)):

@@ -34,7 +34,7 @@ def third_party(folder):
   nodes = [node for path in (ROOT / folder).rglob('*.py') for node in ast.walk(ast.parse(path.read_text()))]
   imported = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
   imported |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-  imported = {name.split('.')[0] for name in imported} - {'lcode', 'experiments'}
+  imported = {name.split('.')[0] for name in imported} - {'lcode', 'experiments', 'examples'}
   return {DISTRIBUTIONS.get(name, name) for name in imported - set(sys.stdlib_module_names)}
 
 
@@ -62,6 +62,7 @@ def test_what_is_imported_is_required():
   without = {'scikit-learn', 'tensorboardX', 'matplotlib'}  # which lcode can do without, see below
   assert third_party('lcode') <= library | serving | without
   assert third_party('experiments') <= library | extra | serving
+  assert third_party('examples') <= library | names(setup_lines('options.extras_require', 'examples'))
   # Not imported, but TFDS reads and prepares its directories with it.
   assert library - third_party('lcode') == {'importlib_resources'}
 

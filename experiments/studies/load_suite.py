@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,13 +38,17 @@ class Machines(NamedTuple):
   disturbance: Disturbance
 
 
+class Mode(NamedTuple):
+  """A policy, what it serves, and its other options."""
+
+  policy: str
+  served: Served
+  fields: dict = {}
+
+
 def run(workdir: Path, base_dir: Path, machines: Machines, rates: Sequence[float], wanted: load.Load,
         seeds: Sequence[int], k: int = 2) -> list[dict]:
-  """All of MODES at all rates and seeds, in an order of the seed's, on the same Ray actors; returns the records.
-
-  Codes are trained first, over the base model in `base_dir`, on digits. What is in the workdir's records already is
-  not run again.
-  """
+  """`measure` of all MODES. Codes are trained first, over the base model in `base_dir`, on digits."""
   codes = {}
   for scheme in dict.fromkeys(scheme for _, scheme in MODES.values()):
     config = config_of(scheme, k, 1, 'digits', 'mlp', 0, None, 2000)
@@ -52,35 +56,57 @@ def run(workdir: Path, base_dir: Path, machines: Machines, rates: Sequence[float
     trained = train_code(config, str(path), str(base_dir), RunOptions(time_costs=False))
     codes[scheme] = of_workdir(path)
   test = trained.base.dataset.test
-  queries = np.asarray(trained.base.preprocess(test.images))
+  modes = {name: Mode(policy, codes[scheme]) for name, (policy, scheme) in MODES.items()}
+  return measure(workdir, modes, machines, np.asarray(trained.base.preprocess(test.images)), test.labels, rates, wanted,
+                 seeds)
+
+
+def measure(workdir: Path, modes: Mapping[str, Mode], machines: Machines, queries: np.ndarray, labels: np.ndarray,
+            rates: Sequence[float], wanted: load.Load, seeds: Sequence[int]) -> list[dict]:
+  """All modes at all rates and seeds, in an order of the seed's, on the same Ray actors; returns the records.
+
+  What is in the workdir's records already is not run again.
+
+  Args:
+    workdir: where records go.
+    modes: by name.
+    machines: that serve.
+    queries, labels: f32[N, *S] that are sent, and what is right, int[N].
+    rates, seeds: of the load.
+    wanted: the rest of the load.
+  """
   done = {(r['name'], r['rate'], r['seed']): r for r in records.read(workdir) if r.get('kind') == 'load_suite'}
-  cluster, made = Cluster(keep=True), []
+  cells = [(name, rate, seed) for seed in seeds for name, rate in _shuffled(modes, rates, seed)]
+  cluster = Cluster(keep=True) if any(cell not in done for cell in cells) else None
   try:
-    for seed in seeds:
-      cells = [(name, rate) for rate in rates for name in MODES]
-      random.Random(seed).shuffle(cells)
-      for name, rate in cells:
-        if (name, rate, seed) not in done:
-          policy, scheme = MODES[name]
-          record = _cell(cluster, codes[scheme], policy, machines, queries, test.labels,
-                         dataclasses.replace(wanted, rate=rate, seed=seed))
-          done[name, rate, seed] = record | {'kind': 'load_suite', 'name': name, 'rate': rate, 'seed': seed}
-          records.append(workdir, done[name, rate, seed])
-        made.append(done[name, rate, seed])
-        console.print(f'{name}, {rate:g} a second, seed {seed}: p50 {made[-1]["p50_ms"]:.1f}, p99.9 '
-                      f'{made[-1]["p999_ms"]:.1f} ms', highlight=False, soft_wrap=True)
+    for name, rate, seed in cells:
+      if (name, rate, seed) not in done:
+        record = _cell(cluster, modes[name], machines, queries, labels,
+                       dataclasses.replace(wanted, rate=rate, seed=seed))
+        done[name, rate, seed] = record | {'kind': 'load_suite', 'name': name, 'rate': rate, 'seed': seed}
+        records.append(workdir, done[name, rate, seed])
+      made = done[name, rate, seed]
+      console.print(f'{name}, {rate:g} a second, seed {seed}: p50 {made["p50_ms"]:.1f}, p99.9 {made["p999_ms"]:.1f} ms',
+                    highlight=False, soft_wrap=True)
   finally:
-    cluster.close()
-  return made
+    if cluster is not None:
+      cluster.close()
+  return [done[cell] for cell in cells]
 
 
-def _cell(cluster: Cluster, served: Served, policy: str, machines: Machines, queries, labels,
-          wanted: load.Load) -> dict:
+def _shuffled(modes, rates, seed: int) -> list[tuple[str, float]]:
+  cells = [(name, rate) for rate in rates for name in modes]
+  random.Random(seed).shuffle(cells)
+  return cells
+
+
+def _cell(cluster: Cluster, mode: Mode, machines: Machines, queries, labels, wanted: load.Load) -> dict:
   counter = load.Counter()
-  served = disturbed(served, dataclasses.replace(machines.disturbance, seed=wanted.seed))
-  parity_workers = machines.num_parity_workers if named(policy).spare_workers else 0
-  service = Service(served, served.options(policy, max_outstanding=1, seed=wanted.seed), cluster=cluster,
-                    num_workers=machines.num_workers, num_parity_workers=parity_workers, observer=counter)
+  served = disturbed(mode.served, dataclasses.replace(machines.disturbance, seed=wanted.seed))
+  parity_workers = machines.num_parity_workers if named(mode.policy).spare_workers else 0
+  options = served.options(mode.policy, max_outstanding=1, seed=wanted.seed, **mode.fields)
+  service = Service(served, options, cluster=cluster, num_workers=machines.num_workers,
+                    num_parity_workers=parity_workers, observer=counter)
 
   async def measured():
     async with service:

@@ -9,7 +9,7 @@ import numpy as np
 from lcode.errors import InputError, instance
 from lcode.serving.options import PolicyOptions
 from lcode.serving.service_times import CHUNK, make_service
-from lcode.serving.simulator import HOW, Outcome, Setup, streams_of
+from lcode.serving.setup import HOW, Outcome, Setup, streams_of
 
 EXACT, RECONSTRUCTED, LATE = (HOW.index(how) for how in ('exact', 'reconstructed', 'late'))
 GROUPS_AT_ONCE = 1 << 18

@@ -5,7 +5,6 @@ The policy (`policy.py`) decides, `arrays.py` has the arrays; this carries it ou
 
 import asyncio
 import collections
-import functools
 import logging
 import math
 import time
@@ -20,17 +19,17 @@ from lcode.serving import events
 from lcode.serving.answered import Answered, NoAnswer, Refused
 from lcode.serving.arrays import Groups
 from lcode.serving.cluster import Cluster, WorkerDied
+from lcode.serving.crew import Crew
 from lcode.serving.events import BASE, PARITY
 from lcode.serving.observer import Observer
 from lcode.serving.options import number, PolicyOptions
 from lcode.serving.policy import Policy
 from lcode.serving.served import Served
 
-REPLACE_AFTER_S = 0, 1, 2, 4, 8  # before each try to replace a worker
 _log = logging.getLogger('lcode')
 
 
-class Service:
+class Service(Crew):
   """Workers that answer queries, with redundancy as a policy says. All of it runs in one event loop.
 
   Args:
@@ -66,16 +65,14 @@ class Service:
     self.counts = {BASE: whole('num_workers', num_workers), PARITY: whole('num_parity_workers', num_parity_workers, 0)}
     self.batch_sizes = tuple(sorted(whole('batch_sizes', size) for size in batch_sizes))
     self._check_together()
-    self.cluster, self.own_cluster, self.default, self.replace = cluster, cluster is None, default, replace
-    self.observer = instance('observer', observer or Observer(), Observer)
-    self.arrays = Groups(served, self.options, self.observer)
+    super().__init__(served, self.batch_sizes, cluster, replace,
+                     instance('observer', observer or Observer(), Observer), self._tell)
+    self.default, self.arrays = default, Groups(served, self.options, self.observer)
     self.futures: dict[int, tuple[asyncio.Future, float]] = {}  # of accepted queries, and since when
-    self.workers: dict[int, tuple[str, Any]] = {}  # role, and Ray's handle
     self.calls: dict[int, Any] = {}  # Ray's references
     self.pending: collections.deque = collections.deque()
-    self.tasks: set[asyncio.Task] = set()
-    self.handling = self.open = False
-    self.last_query = self.last_worker = -1
+    self.handling = False
+    self.last_query = -1
     self.wake: asyncio.TimerHandle | None = None
 
   def _check_together(self):
@@ -114,16 +111,6 @@ class Service:
       raise
     self.open = True
 
-  async def _start_worker(self, role: str) -> None:
-    pool, examples = self.kinds[role]
-    self.last_worker = worker = self.last_worker + 1
-    load = functools.partial(self.served.load, worker)
-    handle = await self.cluster.start(load, examples, self.batch_sizes)
-    self.workers[worker] = role, handle
-    self._keep(self._watched(worker, handle))
-    self.observer.joined()
-    self._tell(events.Joined(worker, pool))
-
   async def drain(self, seconds: float = 30.0) -> None:
     """Takes no more queries, and waits until those that were accepted are answered, or the time is over."""
     self.open, ends = False, self.loop.time() + seconds
@@ -140,21 +127,10 @@ class Service:
     await asyncio.gather(*self.tasks, return_exceptions=True)
     self._release()
 
-  def _release(self) -> None:
-    for _, handle in self.workers.values():
-      self.cluster.release(handle)
-    self.workers.clear()
-    if self.own_cluster:
-      self.cluster.close()
-
   @property
   def ready(self) -> bool:
     """Whether queries are taken, and there is a worker of F."""
     return self.open and any(self.kinds[role][0] == BASE for role, _ in self.workers.values())
-
-  async def busy_s(self) -> list[float]:
-    """Seconds that each worker has computed."""
-    return await self.cluster.busy_s([handle for _, handle in self.workers.values()])
 
   async def predict(self, x: np.ndarray, deadline: float = math.inf) -> Answered:
     """Answers one query.
@@ -210,11 +186,6 @@ class Service:
     self.calls[action.call] = self.cluster.call(handle, *self.arrays.batch(action.units, self.kinds[role][0]))
     self._keep(self._awaited(action, self.calls[action.call]))
 
-  def _keep(self, coroutine) -> None:
-    task = self.loop.create_task(coroutine)
-    self.tasks.add(task)
-    task.add_done_callback(self.tasks.discard)
-
   async def _awaited(self, action, reference) -> None:
     """A call, until it ends whatever way."""
     event = events.Failed(action.call)
@@ -235,29 +206,6 @@ class Service:
       self.calls.pop(action.call, None)
     if event is not None:
       self._tell(event)
-
-  def _bury(self, worker: int, why: str) -> None:
-    """A worker is dead: the policy is told, and another one is started."""
-    role, _ = self.workers.pop(worker, (None, None))
-    if role is None:
-      return
-    self.observer.died()
-    _log.warning('worker %d died: %s', worker, why)
-    self._tell(events.Died(worker))
-    if self.replace and self.open:
-      self._keep(self._replaced(role))
-
-  async def _replaced(self, role: str) -> None:
-    for wait in REPLACE_AFTER_S:
-      await asyncio.sleep(wait)
-      try:
-        return await self._start_worker(role)
-      except Exception as error:
-        _log.warning('a worker cannot be replaced (%s: %s)', type(error).__name__, str(error).split('\n')[0][:200])
-
-  async def _watched(self, worker: int, handle) -> None:
-    """A worker that nobody calls dies, too."""
-    self._bury(worker, await self.cluster.death(handle))
 
   def _cancel(self, action):
     if action.call in self.calls:

@@ -118,10 +118,11 @@ def parse(module, arguments):
   """Flags as the entry point defines them; raises absl's error for what is none."""
   with flagsaver.flagsaver():  # what is defined here is gone afterwards
     importlib.import_module(module).define_flags()
-    rest = flags.FLAGS([module, *arguments])[1:]
+    own_parts = [argument for argument in arguments if argument.startswith('--import=')]  # every entry point has it
+    rest = flags.FLAGS([module, *(argument for argument in arguments if argument not in own_parts)])[1:]
     assert not rest, f'{rest} are no flags of {module}'
     for name in ('scheme', 'schemes'):
-      value = flags.FLAGS[name].value if name in flags.FLAGS else None
+      value = flags.FLAGS[name].value if name in flags.FLAGS and not own_parts else None
       for scheme in [value] if isinstance(value, str) else value or []:
         assert scheme == 'all' or get_preset(scheme)
 
@@ -155,8 +156,10 @@ def test_a_pages_links_lead_somewhere(page):
 
 GUIDE = [page for page in PAGES if not {'results', 'api'} & set(page.parts)]  # the figures of results take hours
 SHORTER = {'seconds': '3', 'seconds_a_row': '0.2', 'budget_minutes': '0.02', 'queries': '2000', 'kill_every': '1'}
+FEW = ['--schemes=mosaic,approxifer,backup']
 QUICK = {'train_base': ['--max_steps=3'], 'train_code': ['--max_steps=3', '--notime_costs'],
-         'compare': ['--notime_costs'], 'choose': ['--notime_costs', '--k=2'], 'benchmark': ['--steps=1', '--repeats=1']}
+         'compare': ['--notime_costs', *FEW],
+         'choose': ['--notime_costs', *FEW], 'benchmark': ['--steps=1', '--repeats=1']}
 ELSEWHERE = '--address=', '--base_model=resnet18'  # asks for a cluster; takes minutes
 DATA = os.environ.get('TFDS_DATA_DIR')
 
@@ -178,7 +181,7 @@ def shown(page):
     module = module.removeprefix('experiments.')
     if not any(argument.startswith(ELSEWHERE) for argument in arguments):
       pairs = (argument.replace('=DIR', f'={DATA}').partition('=') for argument in arguments)
-      yield module, [name + is_ + SHORTER.get(name[2:], value) for name, is_, value in pairs] + QUICK.get(module, [])
+      yield module, QUICK.get(module, []) + [name + is_ + SHORTER.get(name[2:], value) for name, is_, value in pairs]
 
 
 @pytest.mark.long

@@ -4,6 +4,7 @@ import asyncio
 import collections
 import importlib.util
 import os
+import random
 import signal
 import socket
 from pathlib import Path
@@ -17,6 +18,8 @@ from lcode.serving.cluster import Cluster
 from lcode.serving.observer import Observer
 from lcode.serving.served import of_workdir, Served
 from lcode.serving.service import Service
+from tests.serving.local import SlowNetwork
+from tests.serving.processes import descendants
 
 pytestmark = [pytest.mark.filterwarnings('ignore:os.fork:RuntimeWarning', 'ignore::FutureWarning'),
               pytest.mark.skipif(importlib.util.find_spec('ray') is None, reason='Ray is not installed')]
@@ -50,20 +53,6 @@ def listening(processes):
         address, port = fields[1].split(':')
         words = [bytes.fromhex(address[i:i + 8])[::-1] for i in range(0, len(address), 8)]
         yield socket.inet_ntop(family, b''.join(words)), int(port, 16)
-
-
-def descendants(process):
-  children = collections.defaultdict(list)
-  for status in Path('/proc').glob('[0-9]*/stat'):
-    try:
-      fields = status.read_text().rsplit(')', 1)[1].split()
-    except OSError:
-      continue
-    children[int(fields[1])].append(int(status.parent.name))
-  found, look = set(), [process]
-  while look:
-    look += [child for child in children[look.pop()] if child not in found and not found.add(child)]
-  return found
 
 
 def test_a_service_on_ray():
@@ -136,6 +125,36 @@ def test_a_cluster_that_is_not_there_is_a_sentence(monkeypatch):
   monkeypatch.setattr(ray, 'is_initialized', lambda: False)
   with pytest.raises(lcode.InputError, match='no such cluster'):
     Cluster('192.0.2.1:6379')
+
+
+@pytest.mark.long
+def test_a_slow_network_loses_and_doubles_nothing():
+  """Up to 300 ms between the frontend and workers on Ray, calls given up after 100: repeated, overtaking, killed."""
+  rng, counter, served = random.Random(3), Counter(), of_workdir(SHIPPED)
+  queries = np.random.default_rng(0).normal(size=(100, *served.query_shape)).astype('f4')
+  trained = lcode.load(SHIPPED)
+  expected = np.asarray(trained.base.apply(trained.base.variables, queries))
+  network = SlowNetwork(Cluster(), lambda: rng.choice([0.0, 0.01, 0.05, 0.3]))
+  service = Service(served, served.options(call_timeout=100.0, deadline=60_000.0, retries=20, max_outstanding=4),
+                    num_workers=2, num_parity_workers=1, cluster=network, observer=counter)
+
+  async def life():
+    async with service:
+      asking = []
+      for i, x in enumerate(queries):
+        asking.append(asyncio.ensure_future(service.predict(x)))
+        await asyncio.sleep(0.02)
+        if i == 50:
+          os.kill(await network.process_of(service.workers[0][1]), signal.SIGKILL)
+      return await asyncio.gather(*asking)
+  answered = asyncio.run(asyncio.wait_for(life(), 200))
+  network.close()
+  assert len(answered) == counter.told['exact'] + counter.told['reconstructed'] == 100
+  assert not counter.told['late'] and not counter.told['failed'] and counter.told['died'] >= 1
+  assert not service.futures and not service.arrays.open and not service.calls
+  for one, own in zip(answered, expected):
+    if one.how == 'exact':
+      np.testing.assert_allclose(one.answer, own, 1e-4, 1e-4)
 
 
 @pytest.mark.long

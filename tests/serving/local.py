@@ -82,3 +82,34 @@ class LocalCluster:
   def release(self, handle):
     if not handle.gone.done():
       handle.gone.set_result(True)
+
+
+class SlowNetwork:
+  """A cluster whose calls, answers, cancellations and news of deaths are on their way for `delay()` seconds each, so
+  that they overtake each other."""
+
+  def __init__(self, cluster, delay):
+    self.cluster, self.delay = cluster, delay
+
+  def __getattr__(self, name):
+    return getattr(self.cluster, name)
+
+  def call(self, handle, x, numbers):
+    return asyncio.ensure_future(self._there_and_back(handle, x.copy(), list(numbers)))
+
+  async def _there_and_back(self, handle, x, numbers):
+    await asyncio.sleep(self.delay())
+    answers = await self.cluster.result(self.cluster.call(handle, x, numbers))
+    await asyncio.sleep(self.delay())
+    return answers
+
+  async def result(self, reference):
+    return await reference
+
+  def cancel(self, reference):
+    asyncio.get_running_loop().call_later(self.delay(), reference.cancel)
+
+  async def death(self, handle):
+    why = await self.cluster.death(handle)
+    await asyncio.sleep(self.delay())
+    return why

@@ -14,7 +14,7 @@ from lcode.serving.observer import Observer
 from lcode.serving.options import make_options
 from lcode.serving.served import Answerers, Served
 from lcode.serving.service import Service
-from tests.serving.local import C, D, linear, LocalCluster, served
+from tests.serving.local import C, D, linear, LocalCluster, served, SlowNetwork
 
 WORKERS = 'num_workers', 'num_parity_workers', 'default', 'replace', 'batch_sizes'
 
@@ -132,6 +132,21 @@ def test_every_query_gets_one_answer_in_a_storm(seed):
   assert len(good) > 100 and all(isinstance(outcome, (tuple, NoAnswer)) for outcome in outcomes)
   told = service.observer.told
   assert sum(told[how] for how in ('exact', 'reconstructed', 'late', 'failed')) == len(queries)
+  left_clean(service)
+
+
+@pytest.mark.parametrize('policy', ['none', 'replication', 'hedged', 'tied', 'coded'])
+def test_over_a_slow_network_every_query_gets_one_answer(policy):
+  """Messages take up to three call timeouts: calls are given up and sent again, and both answers come; workers die."""
+  rng, queries = random.Random(7), queries_of(120)
+  network = SlowNetwork(LocalCluster(lambda worker, call: 'die' if call % 40 == 39 else 0.001),
+                        lambda: rng.choice([0.0, 0.002, 0.01, 0.03]))
+  outcomes, service = ask(network, queries, policy=policy, every=0.002, num_workers=4, num_parity_workers=2, retries=9,
+                          call_timeout=20.0, deadline=20_000.0, then=lambda service: asyncio.sleep(0.15))
+  right(outcomes, queries)
+  told = service.observer.told
+  assert told['exact'] + told['reconstructed'] == len(queries) and not told['late'] and not told['failed']
+  assert network.calls > len(queries) + 2 and told['died'] >= 2  # calls were repeated
   left_clean(service)
 
 

@@ -1,0 +1,1 @@
+"""Codes over models that others trained, from their files to a service."""
