@@ -3,9 +3,9 @@
   python -m experiments.benchmark --dataset=fashion_mnist --base_model=mlp --scheme=bundle    # half a minute
   python -m experiments.benchmark --dataset=cifar10 --base_model=resnet18 --device_counts=1,2 # ten minutes on a CPU
 
-Without a scheme, the MLP code of arXiv:1806.01259. Runs on random pixels of the data set's shape, so it needs no data.
-Work and time are given as ratios to k inferences by F, timed in turn with them. XLA counts a fused multiply-add as two
-FLOPs. Microseconds are of a group alone, dispatch included, which is most of a small call.
+Without --scheme, it measures the MLP code of arXiv:1806.01259. It runs on random pixels of the data set's shape, so it
+needs no data. Work and time are ratios to k inferences by F, timed in turn with the code. XLA counts a fused
+multiply-add as two FLOPs. Microseconds are for a single group and include dispatch, which is most of a small call.
 """
 
 import statistics

@@ -1,14 +1,14 @@
-"""Which code over an F, if any, within what it may cost and lose.
+"""Names the code to deploy with an F, if any, within what it may cost and lose.
 
-  python -m experiments.choose --max_drop=2 --workdir=runs/choose         # over digits, some minutes
+  python -m experiments.choose --max_drop=2 --workdir=runs/choose         # on digits, some minutes
   python -m experiments.choose --import=my_module --model=my_name --lost=1 --k=2,4,8 --max_wire_out=0.5 \\
-      --max_frontend_time=1 --max_worker_time=0.5 --seconds_a_row=60      # over an F of your own
+      --max_frontend_time=1 --max_worker_time=0.5 --seconds_a_row=60      # with your own F
 
-Trains every candidate for the same time, measures what it costs and, on validation data, what it loses; names the one
-that loses least of those within the budgets, or says that none will do, or that a small network should be deployed
-instead. Costs are what a code adds to a query, relative to one inference by F (bytes: to one query). The test split is
-read for the chosen row alone. What is done is not done again, so that other budgets take seconds. The best epoch of a
-training is chosen on the validation data too, so that figures there are a little too kind to what is trained.
+Trains every candidate for the same time, measures what it costs and, on validation data, what it loses. Of the
+candidates within the budgets, it names the one that loses least. Or it says that none fits, or that a small network
+should be deployed instead of F. Costs are what a code adds per query, relative to one inference by F (bytes: to one
+query). The test split is read for the chosen row alone. Finished work is not repeated, so other budgets take seconds.
+The best epoch of each training is chosen on the validation data too, so figures there flatter trained codes a little.
 """
 
 import dataclasses

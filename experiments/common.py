@@ -1,4 +1,4 @@
-"""What the entry points share: flags and their help, a user's own modules, error sentences, the record at the end."""
+"""What the entry points share: flags and their help, your own modules, error messages, the record at the end."""
 
 import contextlib
 import dataclasses
@@ -59,7 +59,7 @@ def define_base_flags(default: str = 'digits') -> None:
 
 
 def define_comparison_flags() -> None:
-  """F by name, or one's own, and what is compared over it."""
+  """F by name, or your own, and what is compared with it."""
   define_base_flags()
   with group('Data and base model'):
     flags.DEFINE_string('base_dir', None, 'a workdir of train_base or train_code, for its base model; default: '
@@ -75,7 +75,7 @@ def define_comparison_flags() -> None:
 
 
 def compared_names() -> tuple[str, str, tuple[str, ...]]:
-  """The data set, the base model (of one's own F its name twice) and the schemes that the flags name."""
+  """The data set, the base model (of your own F, its name twice) and the schemes that the flags name."""
   if not FLAGS.schemes:
     raise InputError('--schemes= names no scheme: give some, or leave the flag out for all.')
   if FLAGS.model and FLAGS.base_dir:

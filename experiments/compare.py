@@ -1,16 +1,16 @@
-"""Every code over one frozen model: the same test groups, the same erasures, and what each costs.
+"""Every code with one frozen model: the same test groups, the same erasures, and what each costs.
 
-  python -m experiments.compare --workdir=runs/compare                    # all families, over digits
+  python -m experiments.compare --workdir=runs/compare                    # all schemes, on digits
   python -m experiments.compare --dataset=fashion_mnist --k=2,3,5 --r=1,2 --schemes=parm-addition,nercc,backup \\
       --data_dir=DIR --workdir=runs/compare-fashion
-  python -m experiments.compare --import=my_module --model=my_name        # over an F of your own, trained already
+  python -m experiments.compare --import=my_module --model=my_name        # with your own F, already trained
 
-Trains what needs training, under <workdir>/codes, and evaluates all. Writes one record a row to
-<workdir>/records.jsonl, and from all of these the table <workdir>/table.md and pictures: against work, time, bytes, k.
-What is done is not done again; what was stopped is resumed.
-With --seconds_a_row=10 every row is trained for ten seconds instead of its recipe's epochs.
-A scheme is one of the families, an encoder (with F on its parities and the MLP decoder), or
-encoder:parity_model:decoder. Rows that cannot be are left out, with the reason.
+Trains what needs training, under <workdir>/codes, and evaluates everything. Writes one record per row to
+<workdir>/records.jsonl, and from these the table <workdir>/table.md and pictures against work, time, bytes and k.
+Finished rows are not repeated; stopped ones resume.
+With --seconds_a_row=10, every row is trained for ten seconds instead of its recipe's epochs.
+A scheme is a preset's name, an encoder's (with F on its parities and the MLP decoder), or
+encoder:parity_model:decoder. Rows that are impossible are left out, with the reason.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The tour: digits, a base MLP, a (2, 1) learned code over it, every erasure, a table and a picture.
+"""The tour: digits, a base MLP, a learned code for it with k = 2 and r = 1, every erasure, a table and a picture.
 
   python -m experiments.demo                                              # half a minute on two CPU cores
 

@@ -1,4 +1,4 @@
-"""Evaluates the best parameters of a train_code workdir on the test split, each erased position apart.
+"""Evaluates the best parameters of a train_code workdir on the test split, by erased position.
 
   python -m experiments.evaluate --workdir=runs/a                         # some seconds
 """

@@ -2,9 +2,9 @@
 
   python -m experiments.export --code_dir=runs/code --out=exported        # some seconds
 
-Writes the programs of jax.export (`encode`, `base`, `parity`, `decode`, `preprocess`), symbolic in the batch, the
-parameters, and a manifest with the SHA-256 of each file; loads them again and compares their answers to the code's own.
-In a service, `lcode.load_export('exported', sha256)` gives them back; the sum is printed here.
+Writes programs of jax.export (`encode`, `base`, `parity`, `decode`, `preprocess`) for any batch size, the parameters,
+and a manifest with the SHA-256 of each file. Then it loads them and compares their answers with the code's own. In a
+service, `lcode.load_export('exported', sha256)` loads them; this command prints the sum.
 """
 
 import jax

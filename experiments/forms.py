@@ -1,13 +1,13 @@
-"""Which small network stands in best for F within so much of its time: sized by measurement, judged on validation data.
+"""Finds the small network that best replaces F within a share of its time, by timings and validation data.
 
   python -m experiments.forms --dataset=fashion_mnist --base_dir=checkpoints/fashion_mnist-mlp-k2-r1 --data_dir=DIR \\
       --workdir=runs/forms                                       # a bundle's students and backups: 15 minutes
   python -m experiments.forms --schemes=parm-addition,mosaic --k=2,4      # parity models, and a mosaic's students
 
-Times every form (lcode.models.forms) in many sizes, in turn with F; trains the largest within the time as train_code
-would, for --epochs, and shows how it answers the validation split. Test data are not looked at. Appends a record for
-each form to <workdir>/records.jsonl. Take the best by --form and --multiply_adds of train_code. For few queries at once
-most of a call is its dispatch, so that little time may be too little for any.
+Times every form (lcode.models.forms) in many sizes, in turn with F. Trains the largest within the time as train_code
+would, for --epochs, and shows its accuracy on the validation split. The test split is not read. Appends a record for
+each form to <workdir>/records.jsonl. Give the best one to train_code by --form and --multiply_adds. With few queries at
+once, most of a call is dispatch, so a short time may be too short for any network.
 """
 
 from absl import flags

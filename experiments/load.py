@@ -1,4 +1,4 @@
-"""Load on a coded service on this machine: latencies, accuracies, and whether every query got its one answer.
+"""Puts load on a coded service on this machine: latencies, accuracies, and whether every query got its one answer.
 
   python -m experiments.load                                              # half a minute; digits, which ship trained
   python -m experiments.load --mode=none --service=parm --rate=60         # without redundancy, on workers that sleep
@@ -6,10 +6,10 @@
   python -m experiments.load --suite=parm --workdir=runs/load             # every policy, 12 + 6 workers, three seeds
   python -m experiments.load --overhead --code_dir=checkpoints/mnist-mlp-k2-r1    # what a service adds to a bare call
 
-Starts Ray and the workers, on the loopback, sends test queries at random times (Poisson, whether or not the service
-keeps up; a latency counts from when its query should have been sent), and ends by itself. The last line is the record;
-with --workdir it is kept. With --service workers sleep until a drawn time is over, so that many of them fit on one
-machine: then policy, queues and Ray are real, and the time that the model takes is drawn. The record says so.
+Starts Ray and the workers on the loopback, sends test queries at random times (Poisson, whether or not the service
+keeps up), and stops by itself. Latency is counted from when a query should have been sent. The last line is the record;
+with --workdir it is kept. With --service, workers sleep for a random time instead of running the model, so many of them
+fit on one machine. Policy, queues and Ray are then real, and the model's time is simulated; the record says so.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ SHIPPED = Path(__file__).parents[1] / 'checkpoints' / 'digits-mlp-k2-r1'
 
 def define_flags():
   flags.DEFINE_string('mode', 'coded', ', '.join(POLICIES))
-  flags.DEFINE_string('code_dir', None, 'a workdir of train_code; default: a mosaic of k = 2 over digits')
+  flags.DEFINE_string('code_dir', None, 'a workdir of train_code; default: a mosaic with k = 2 on digits')
   flags.DEFINE_float('seconds', 10, 'how long, after a second that is not counted')
   flags.DEFINE_float('rate', 100, 'queries a second')
   flags.DEFINE_float('kill_every', 0, 'seconds after which a worker is killed, again and again; 0 for never')

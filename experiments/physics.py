@@ -1,12 +1,12 @@
-"""Codes over a function that is no network: a driven pendulum, integrated in jax.numpy.
+"""Codes for a function that is not a network: a driven pendulum, integrated in jax.numpy.
 
   python -m experiments.physics                                           # a minute on two CPU cores
 
-A query is six numbers (angle, speed, damping, the drive's strength and frequency, the pendulum's own frequency), the
-answer the angle at 16 times. Every preset that applies is trained or set up over it with the mean squared error, and
-judged by the relative error of what it reconstructs: 0.04 for a bundle and, at one query's bytes, for narrow queries,
-0.20 for a mosaic, 0.31 for a learned encoder and decoder, 0.43 for splines, 0.98 for the default answer. To use your
-own function, copy this file and change F.
+A query is six numbers (angle, speed, damping, the drive's strength and frequency, the pendulum's own frequency); the
+answer is the angle at 16 times. Every preset that applies is trained or set up for it with the mean squared error, and
+judged by the relative error of what it reconstructs. Expect 0.04 for a bundle and, at one query's bytes, for narrow
+queries, 0.20 for a mosaic, 0.31 for a learned encoder and decoder, 0.43 for splines, and 0.98 for the default answer.
+To use your own function, copy this file and change F.
 """
 
 import jax
@@ -29,8 +29,8 @@ LOW, HIGH = np.array([-1.5, -1, 0, 0, 0.5, 0.8]), np.array([1.5, 1, 0.5, 0.8, 2,
 
 def define_flags():
   flags.DEFINE_string('workdir', 'runs/physics', 'where the records go')
-  flags.DEFINE_integer('k', 2, 'queries a group')
-  flags.DEFINE_integer('r', 1, 'parities a group')
+  flags.DEFINE_integer('k', 2, 'queries per group')
+  flags.DEFINE_integer('r', 1, 'parities per group')
   flags.DEFINE_integer('epochs', 60, 'of what is trained')
   flags.DEFINE_integer('queries', 20_000, 'how many to train on; a tenth as many to test')
   flags.DEFINE_integer('seed', 0, 'of everything')

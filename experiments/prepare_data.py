@@ -2,9 +2,9 @@
 
   python -m experiments.prepare_data --datasets=mnist,fashion_mnist --data_dir=DIR --out=ARRAYS
 
-Any experiment then takes --data_dir=ARRAYS. The arrays are the same, so runs go on and figures compare: records name
-the data by the arrays' SHA-256. CIFAR-10 is some 170 MB, MNIST and Fashion-MNIST 25 to 40 MB. Of the spoken digits the
-images are exported, 2 MB, not the audio.
+Any experiment then takes --data_dir=ARRAYS. The arrays are the same, so runs resume and figures stay comparable:
+records identify the data by the arrays' SHA-256. CIFAR-10 takes about 170 MB, MNIST and Fashion-MNIST 25 to 40 MB. For
+spoken digits, the images are exported (2 MB), not the audio.
 """
 
 from absl import flags

@@ -1,13 +1,13 @@
-"""Makes the published figures, or lcode's best, row by row within a budget of time.
+"""Reproduces the published figures, or lcode's best, row by row within a time budget.
 
   python -m experiments.reproduce --suite=best --budget_minutes=60 --data_dir=DIR --workdir=runs/reproduce
 
-goes through the suite's rows, the longest-waiting first, stops within the budget, and resumes when it is run again, on
-whatever devices there are. Base models that are missing under <workdir>/bases are trained first. Writes
-<workdir>/<data set>-<base model>/records.jsonl and, to --results_dir, <suite>.md: published figures and ours,
-with cost, seeds and hardware; and a picture for each base model, of the drop against the frontend's work, with what
---beside (records of experiments.compare) has over the same base model. DIR holds TFDS directories, or arrays that
-experiments.prepare_data exported.
+goes through the suite's rows, those that have waited longest first, and stops within the budget. Run again, it resumes,
+on whatever devices there are. Base models that are missing under <workdir>/bases are trained first. Writes
+<workdir>/<data set>-<base model>/records.jsonl. To --results_dir it writes <suite>.md, with published figures and ours,
+cost, seeds and hardware, and for each base model a picture of the drop against the frontend's work. --beside adds to
+the picture records of experiments.compare with the same base model. DIR holds TFDS directories, or arrays exported by
+experiments.prepare_data.
 
 The Base-MLP rows of `best` take three quarters of an hour on two cores. ResNet-18 needs an accelerator.
 """
@@ -28,7 +28,7 @@ FLAGS = flags.FLAGS
 def define_flags():
   flags.DEFINE_string('suite', 'best', ', '.join(suites.SUITES))
   flags.DEFINE_float('budget_minutes', 60.0, 'stop within so many minutes')
-  flags.DEFINE_list('only', [], 'of the rows, those over these base models alone, such as mnist-mlp,cifar10-resnet20')
+  flags.DEFINE_list('only', [], 'only the rows with these base models, such as mnist-mlp,cifar10-resnet20')
   flags.DEFINE_string('workdir', 'runs/reproduce', 'where base models, codes and records go')
   flags.DEFINE_string('results_dir', None, 'where the table goes; default: the workdir')
   flags.DEFINE_list('beside', [], 'files of records to draw in the pictures too')

@@ -3,9 +3,9 @@
   python -m experiments.serve --code_dir=checkpoints/mnist-mlp-k2-r1      # ready after some 20 seconds
   curl -d '{"query": [...]}' localhost:8000/predict
 
-Listens on the loopback unless --host says otherwise; so does Ray, if it is not a cluster's (--address). Ctrl-C takes no
-more queries, answers those that wait, and ends the workers. Give --export for what experiments.export wrote, which
-needs no Flax; --policy=none, hedged, ... to serve without the code. GET /readyz, /healthz and /metrics (Prometheus).
+Listens on the loopback unless --host says otherwise; so does Ray, unless --address names a cluster. On Ctrl-C it takes
+no more queries, answers those that wait, and stops the workers. --export serves what experiments.export wrote, which
+needs no Flax; --policy=none, hedged, ... serves without the code. GET /readyz, /healthz and /metrics (Prometheus).
 """
 
 import asyncio

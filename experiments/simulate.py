@@ -1,12 +1,12 @@
-"""Simulates a service: what its latency is, with and without codes, under load, slow workers and failures.
+"""Simulates a service: its latency with and without codes, under load, with slow workers and failures.
 
   python -m experiments.simulate --policy=coded --workers=12 --parity_workers=6 --rate=270 --k=2 --r=1
   python -m experiments.simulate --suite=sweep --budget_minutes=15 --workdir=runs/serving
 
-The first takes some 3 s of one core and has a p99.9 of 32 ms, where --policy=equal has 52. Policies that send no parity
-units have the parity workers run F (`none` leaves them out). The second goes through loads, codes, slow workers and
-cluster sizes with three seeds, within the budget; it resumes when it is run again, and writes tables and pictures.
---suite=checks puts the simulator beside closed forms, in a minute.
+The first command takes about 3 s of one core and has a p99.9 of 32 ms, where --policy=equal has 52. With policies that
+send no parity units, the parity workers run F (`none` leaves them out). The second goes through loads, codes, slow
+workers and cluster sizes with three seeds, within the budget; run again, it resumes. It writes tables and pictures.
+--suite=checks compares the simulator with closed forms, in a minute.
 """
 
 import jax

@@ -1,10 +1,10 @@
-"""What docs/results shows, from the records that lie there: trains nothing, takes a few seconds.
+"""Writes the tables and pictures of docs/results from the records there: trains nothing, takes a few seconds.
 
   python -m experiments.summary
 
-Writes to <results_dir> the tables of the suites, best.md and paper.md; of every code with Base-MLP a picture for each
-data set (the drop against time, bytes as the size of the markers); and puts a table of their accuracies and one of
-their costs between the lines <!-- summary --> of README.md and costs.md.
+Writes to <results_dir> the tables of the suites, best.md and paper.md, and for each data set a picture of every code
+with Base-MLP (the drop against time, bytes as the size of the markers). It also puts a table of their accuracies and
+one of their costs between the lines <!-- summary --> of README.md and costs.md.
 """
 
 from pathlib import Path

@@ -1,9 +1,9 @@
-"""Trains a base model F, the one that codes are later trained over.
+"""Trains a base model F, for which codes are trained later.
 
   python -m experiments.train_base --dataset=fashion_mnist --base_model=mlp --workdir=runs/fashion-mlp
 
 Base-MLP takes about half a minute on two CPU cores and reaches 98.2 % on MNIST and 89.7 % on Fashion-MNIST.
-Stopped and started again with the same command, it resumes where it was.
+Stopped and started again with the same command, it resumes.
 """
 
 from absl import flags

@@ -1,14 +1,14 @@
-"""Trains a code over a frozen base model; one that needs no training is set up and evaluated.
+"""Trains a code for a frozen base model; one that needs no training is set up and evaluated.
 
-  python -m experiments.train_code --workdir=runs/a                       # digits, a few seconds: the best at its cost
+  python -m experiments.train_code --workdir=runs/a                       # digits, a mosaic, 15 seconds
   python -m experiments.train_code --scheme=learned-mlp --recipe=paper --dataset=fashion_mnist \\
       --base_dir=runs/fashion-mlp --epochs=60 --workdir=runs/paper        # 10 to 15 minutes on two CPU cores: 92 %
   python -m experiments.train_code --scheme=parm-addition --workdir=runs/parm
   python -m experiments.train_code --encoder=conv --decoder=mlp --parity_model=from_base --workdir=runs/mixed
 
-A scheme names its parts, loss and recipe; flags for these change them. Parts named without a scheme are taken together
-with those of "Learning a Code": --encoder=mlp, --parity_model=base, --decoder=mlp.
-Stopped and started again with the same command, it resumes where it was, and ends bit for bit as if never stopped.
+A scheme names its parts, loss and recipe; flags for these change them. Parts that you do not name, without a scheme,
+are those of "Learning a Code": --encoder=mlp, --parity_model=base, --decoder=mlp.
+Stopped and started again with the same command, it resumes, and ends bit for bit as if never stopped.
 """
 
 import dataclasses

@@ -1,1 +1,1 @@
-"""Constructions that show a limit and are no codes to deploy."""
+"""Constructions that show a limit and are not codes to deploy."""

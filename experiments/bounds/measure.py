@@ -1,4 +1,4 @@
-"""The figures of a bound: evaluated and costed as a code is, with nothing trained."""
+"""The figures of a bound: it is evaluated and costed like a code, with nothing trained."""
 
 import dataclasses
 import time

@@ -1,12 +1,12 @@
-"""Packed answers: small networks at the frontend, their answers sent through F. A bound, no code to deploy.
+"""Packed answers: small networks at the frontend, their answers sent through F. A bound, not a code to deploy.
 
   cp -r checkpoints/mnist-mlp-k2-r1 runs/packed
   python -m experiments.bounds.packed --workdir=runs/packed --data_dir=DIR              # half a minute
   python -m experiments.bounds.packed --workdir=runs/backup --k=5 --r=1 --data_dir=DIR
 
-Takes the workdir of a trained bundle, or with --k that of a trained backup. Nothing is trained. The record is printed
+Takes the workdir of a trained bundle or, with --k, that of a trained backup. Nothing is trained. The record is printed
 and appended to the workdir's records.jsonl. Expect the accuracy of the bundle (98.5 % for the one above) or of the
-backup, at any k: see `experiments.bounds.packing` for why.
+backup, at any k; `experiments.bounds.packing` explains why.
 """
 
 import dataclasses
@@ -70,8 +70,8 @@ def _answering(trained: Trained, kind: str, k: int):
 
 def define_flags():
   flags.DEFINE_string('workdir', None, 'a workdir of train_code, of a bundle or a backup', required=True)
-  flags.DEFINE_integer('k', None, 'queries a group; for a backup, since a bundle has its own', lower_bound=1)
-  flags.DEFINE_integer('r', 1, 'parities a group, for a backup', lower_bound=1)
+  flags.DEFINE_integer('k', None, 'queries per group; for a backup, since a bundle has its own', lower_bound=1)
+  flags.DEFINE_integer('r', 1, 'parities per group, for a backup', lower_bound=1)
   common.define_run_flags()
 
 

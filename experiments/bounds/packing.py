@@ -1,11 +1,12 @@
-"""Answers packed into a parity: whatever a frontend works out about k queries, brought back by a frozen F.
+"""Answers packed into a parity: whatever a frontend works out about k queries is brought back by a frozen F.
 
-Far from the origin a network of ReLUs is affine, or nearly so (see `experiments.bounds.preimage`): an image there can
-be changed such that F answers any numbers one likes, precisely enough to tell ten values of each output apart, over
-ResNet-20 as over a dense network. So a frontend that answers k queries by small networks of its own can write all k
-classes, in digits, into one query, and F at the parity worker reads them out. Over such an F, frozen, there is
-therefore always a code as accurate as a backup of the same frontend's work. Nobody gains by it, since the frontend has
-the answers before anybody is late. It is the mark that codes over a frozen F have to beat, and no code to deploy.
+Far from the origin a network of ReLUs is affine, or nearly so (see `experiments.bounds.preimage`). An image there can
+be changed so that F answers any numbers you like, precisely enough to tell ten values of each output apart. That holds
+for ResNet-20 as for a dense network. So a frontend that answers k queries by its own small networks can write all k
+classes, in digits, into one query, and F at the parity worker reads them out. With such an F, frozen, there is
+therefore always a code as accurate as a backup with the same work at the frontend. Nobody gains by it, since the
+frontend has the answers before any worker is late. It is the mark that codes with a frozen F have to beat, and not a
+code to deploy.
 """
 
 import itertools

@@ -1,17 +1,17 @@
-"""Preimages: parities of which F says the sum of what it says of the queries. A bound, no code to deploy.
+"""Preimages: parities to which F answers the sum of its answers to the queries. A bound, not a code to deploy.
 
   python -m experiments.bounds.preimage --base_dir=runs/fashion-mlp --k=5 --r=2         # some seconds
-  python -m experiments.bounds.preimage --workdir=checkpoints/mnist-mlp-k2-r1           # over the F of that code
+  python -m experiments.bounds.preimage --workdir=checkpoints/mnist-mlp-k2-r1           # with the F of that code
 
 Nothing is trained. The record is printed and appended to the directory's records.jsonl. Expect a drop of at most 0.02
-points over Base-MLP on MNIST and Fashion-MNIST, and 0.0 to 1.0 over ResNet-20 on CIFAR-10, for any k and r.
+points with Base-MLP on MNIST and Fashion-MNIST, and 0.0 to 1.0 with ResNet-20 on CIFAR-10, for any k and r.
 
-A network of ReLUs (convolutions, batch normalisation on running averages, pooling by means or maxima alike) is affine
-in a cone around almost any ray far enough from the origin. So around an anchor out there, F(anchor + J⁺s) =
-F(anchor) + s with J the Jacobian of F at the anchor, for all s of the size of F's outputs, and the code of sums, exact
-over affine F alone, is exact over F itself, for any (k, r) and without training. The price is that the encoder has to
-know the outputs that are summed: it infers by F k times. So this is no code to deploy, but the proof that accuracy
-alone says nothing of one: what counts is accuracy at a frontend's budget.
+A network of ReLUs is affine in a cone around almost any ray, far enough from the origin. (Convolutions, batch
+normalisation on running averages, and pooling by means or maxima do not change that.) So around an anchor out there,
+F(anchor + J⁺s) = F(anchor) + s, with J the Jacobian of F at the anchor, for all s of the size of F's outputs. The code
+of sums, exact only for an affine F, thereby becomes exact for F itself, for any (k, r) and without training. The price
+is that the encoder has to know the outputs to be summed: it runs F k times. So this is not a code to deploy, but a
+proof that accuracy alone says nothing about a code: what counts is accuracy within a frontend's budget.
 """
 
 import time
@@ -133,8 +133,8 @@ def evaluate_preimages(base: Base, k: int, r: int = 1, seed: int = 0, options: R
 def define_flags():
   flags.DEFINE_string('workdir', None, 'a workdir of train_code, for the base model that it keeps')
   flags.DEFINE_string('base_dir', None, 'or a workdir of train_base')
-  flags.DEFINE_integer('k', 2, 'queries a group', lower_bound=1)
-  flags.DEFINE_integer('r', 1, 'parities a group', lower_bound=1)
+  flags.DEFINE_integer('k', 2, 'queries per group', lower_bound=1)
+  flags.DEFINE_integer('r', 1, 'parities per group', lower_bound=1)
   flags.DEFINE_integer('seed', 0, 'of the places that are tried')
   common.define_run_flags()
 

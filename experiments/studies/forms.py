@@ -1,4 +1,4 @@
-"""Which small network stands in best for F within its time: sizes by measurement, accuracies on validation data."""
+"""Which small network best replaces F within its time: sizes by timing, accuracies on validation data."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence

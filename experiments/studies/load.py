@@ -1,4 +1,4 @@
-"""Load on a service: queries at random times whether or not it keeps up, workers killed, and what came of it."""
+"""Load on a service: queries at random times whether or not it keeps up, workers killed, and the outcome."""
 
 import asyncio
 import collections

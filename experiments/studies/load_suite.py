@@ -1,4 +1,4 @@
-"""Every policy under the same load on the real service: codes against what else the same machines could do."""
+"""Every policy under the same load on the real service: codes against other uses of the same machines."""
 
 import asyncio
 import dataclasses

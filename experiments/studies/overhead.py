@@ -1,4 +1,4 @@
-"""What a service adds to a call of a worker: the same query, by turns called bare and asked of services."""
+"""What a service adds to a call of a worker: the same query, by turns as a bare call and through services."""
 
 import asyncio
 import time

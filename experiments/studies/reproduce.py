@@ -1,4 +1,4 @@
-"""Suites gone through within a budget of time, and their table."""
+"""Runs the rows of a suite within a time budget, and writes their table."""
 
 import dataclasses
 import time

@@ -1,4 +1,4 @@
-"""Simulated services as records: one of them, and sweeps over load, code, slow workers, cluster size and policy."""
+"""Simulated services as records: a single one, and sweeps over load, code, slow workers, cluster size and policy."""
 
 import dataclasses
 import itertools

@@ -1,4 +1,4 @@
-"""The simulator beside closed forms: each a service that queueing theory knows, through the same policy."""
+"""The simulator beside closed forms: services that queueing theory can solve, through the same policy."""
 
 import dataclasses
 import math

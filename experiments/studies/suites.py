@@ -1,4 +1,4 @@
-"""Suites: the rows of published figures and of lcode's own, with what others have."""
+"""Suites: the rows of published figures and of lcode's own, with those of rivals."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""What docs/results says first: a table and a picture of every code with Base-MLP, from the records that lie there."""
+"""The front page of docs/results: a table and a picture of every code with Base-MLP, from the records there."""
 
 import math
 import types
