@@ -5,6 +5,7 @@ The policy (`policy.py`) decides, `arrays.py` has the arrays; this carries it ou
 
 import asyncio
 import collections
+import gc
 import logging
 import math
 import time
@@ -95,7 +96,10 @@ class Service(Crew):
     await self.close()
 
   async def start(self) -> None:
-    """Starts the workers, and returns when all are compiled and ready; raises what their model raises."""
+    """Starts the workers, and returns when all are compiled and ready; raises what their model raises.
+
+    What this process holds by then is taken out of garbage collection until the service closes (`gc.freeze`).
+    """
     self.loop, self.began = asyncio.get_running_loop(), time.perf_counter()
     self.policy, self.cluster = Policy(self.options), self.cluster or Cluster()
     of_base, of_parity = self.arrays.examples()
@@ -109,6 +113,7 @@ class Service(Crew):
     except BaseException:
       self._release()
       raise
+    gc.freeze()  # with JAX loaded, a full collection stops all queries for 100 to 200 ms
     self.open = True
 
   async def drain(self, seconds: float = 30.0) -> None:
@@ -126,6 +131,7 @@ class Service(Crew):
       task.cancel()
     await asyncio.gather(*self.tasks, return_exceptions=True)
     self._release()
+    gc.unfreeze()
 
   @property
   def ready(self) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import gc
 import random
 
 import numpy as np
@@ -274,3 +275,10 @@ def test_queries_are_refused_before_and_after():
     with pytest.raises(Refused, match='not open'):
       await service.predict(queries_of(1)[0])
   ask(LocalCluster(), [], then=late)
+
+
+def test_what_was_there_is_out_of_garbage_collection_while_it_serves():
+  async def held(service):
+    assert gc.get_freeze_count() > 10_000  # all modules, of JAX alone more
+  ask(LocalCluster(), [], then=held)
+  assert gc.get_freeze_count() == 0

@@ -31,6 +31,20 @@ def test_the_default_scheme_is_a_bundle_of_the_largest_students_within_one_infer
   assert jax.tree.map(lambda x: x.shape, shapes['parity_model']['0']) == jax.tree.map(lambda x: x.shape, own)
 
 
+def test_for_images_it_is_a_mosaic_whose_students_are_as_large_as_a_bundles():
+  images = RNG.normal(size=(6, 10, 8, 1)).astype('f4')
+  weights = {'hidden': RNG.normal(size=(80, 60)).astype('f4'), 'out': RNG.normal(size=(60, 10)).astype('f4')}
+
+  def base(variables, x):
+    return jnp.tanh(x.reshape(len(x), -1) @ variables['hidden']) @ variables['out']
+
+  scheme = lcode.default_scheme(lcode.Code(4, 1), base, weights, images)
+  params, _ = scheme.init(jax.random.key(0), images[:4], 10)
+  assert scheme.encode(params, images[:4]).shape == (1, 10, 8, 1) and scheme.bundled and params['encoder']
+  numbers = sum(x.size for x in jax.tree.leaves(params['parity_model']) if x.ndim == 2)  # multiply-adds of dense layers
+  assert 0.6 < numbers / (0.7 * (80 * 60 + 60 * 10) / 4) <= 1
+
+
 @pytest.mark.parametrize('queries, k, words', [
     (X.astype(int), 2, 'queries are int64'), (X[0], 2, 'give an array'), ([1.0], 2, 'give an array'),
     (X, 100, 'no network does with 1/100')])
