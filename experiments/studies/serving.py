@@ -186,6 +186,6 @@ def save(made: list[dict], workdir: str) -> list[Path]:
                                         for line, row in lines.items())))
     saved.append(save_lines(path / f'serving-{panel}.png', 'Latency at the tail, simulated',
                             {line: [(x, mean) for x, (mean, _) in row.items()] for line, row in lines.items()}, label,
-                            'p99.9 - median, ms'))
+                            'p99.9 - median, ms', xscale='log' if panel == 'workers' else 'linear'))
   (path / 'serving.md').write_text('\n\n'.join(text) + '\n')
   return [path / 'serving.md', *saved]

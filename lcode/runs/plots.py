@@ -74,13 +74,14 @@ def save_points(path: Path, title: str, names: list[str], labels: list[str], pan
 
 
 def save_lines(path: Path, title: str, lines: dict[str, list[tuple[float, float]]], xlabel: str, ylabel: str,
-               yscale: str = 'linear') -> Path:
+               yscale: str = 'linear', xscale: str = 'linear') -> Path:
   """A line for each name."""
   figure, axis = plt.subplots(figsize=(8, 5), layout='constrained')
   for (name, points), style in zip(lines.items(), _styles()):
     axis.plot(*zip(*points), label=name, **style | ({'marker': ''} if len(points) > 20 else {}))
   axis.set_xlabel(xlabel)
   axis.set_ylabel(ylabel)
+  axis.set_xscale(xscale)
   axis.set_yscale(yscale)
   axis.grid(alpha=0.3)
   return _finish(figure, axis, title, path)
