@@ -43,6 +43,7 @@ class Served:
     systematic: whether queries themselves are sent.
     bundled: whether every reply holds k answers.
     passthrough: whether F's answer to a query is the answer; else every answer is decoded.
+    need: how many of a group's n units decoding needs; None for k.
 
   Raises:
     InputError: if load is not a function, or a code comes without `encode` and `decode`.
@@ -63,6 +64,7 @@ class Served:
   systematic: bool = True
   bundled: bool = False
   passthrough: bool = True
+  need: int | None = None
 
   def __post_init__(self):
     if not callable(self.load):
@@ -79,7 +81,7 @@ class Served:
     if self.code is None:
       raise InputError('policy \'coded\' is not allowed: this model has no code; serve one, or choose another policy.')
     own = {'k': self.code.k, 'r': self.code.r, 'passthrough': self.passthrough and self.systematic,
-           'alone': self.bundled}
+           'alone': self.bundled, 'need': self.need}
     return make_options(name, **own | fields)
 
 
@@ -104,7 +106,8 @@ def of_export(path: str | Path, sha256: str | None = None) -> Served:
   coders = host_code(exported.code, known.get('on_host', (None, None)), exported.encode, exported.decode, shape,
                      known['functions']['decode']['takes'][0]['shape'][2:], exported.encoder_arrays)
   return Served(functools.partial(_from_export, path, exported.sha256), tuple(shape), exported.code, *coders,
-                known['systematic'], known['bundled'], known['passthrough'])
+                known['systematic'], known['bundled'], known['passthrough'],
+                _needed(exported.code, known['config'].get('num_byzantine', 0)))
 
 
 def of_workdir(path: str | Path) -> Served:
@@ -149,7 +152,13 @@ def _of(trained, load) -> Served:
   answer = (scheme.code.k, base.num_outputs) if scheme.bundled else (base.num_outputs,)
   coders = host_code(scheme.code, scheme.on_host, codec.encode, codec.decode, base.query_shape, answer,
                      jax.tree.leaves(trained.params['encoder']))
-  return Served(load, base.query_shape, scheme.code, *coders, scheme.systematic, scheme.bundled, scheme.passthrough)
+  return Served(load, base.query_shape, scheme.code, *coders, scheme.systematic, scheme.bundled, scheme.passthrough,
+                _needed(scheme.code, trained.config.num_byzantine))
+
+
+def _needed(code: Code, num_byzantine: int) -> int | None:
+  """Of a code that locates wrong answers (ApproxIFER, arXiv:2109.09868): 2(k + E) units; None for k."""
+  return 2 * (code.k + num_byzantine) if num_byzantine else None
 
 
 def _from_export(path, sha256, worker) -> Answerers:

@@ -22,15 +22,15 @@ from lcode.runs.presets import config_of, PRESETS
 from lcode.serving import exported as reading
 from lcode.serving.export import export_code
 from lcode.serving.exported import load_export
-from lcode.serving.served import of_export
+from lcode.serving.served import of_export, of_trained
 
 ROOT = Path(__file__).parents[2]
 SHAPE, C, SEED = (12, 12, 1), 10, 3
 
 
-def trained(preset, k=2, r=1, name='mlp'):
+def trained(preset, k=2, r=1, name='mlp', num_byzantine=0):
   """A code over a base model, neither of them trained: what is exported need not be good."""
-  config = config_of(preset, k, r, 'digits', name, 0, None, 5000)
+  config = dataclasses.replace(config_of(preset, k, r, 'digits', name, 0, None, 5000), num_byzantine=num_byzantine)
   model = models.make_model(name, SHAPE, C)
   variables = model.init(jax.random.key(SEED), jnp.zeros((1, *SHAPE)))
   scheme = build_scheme(config, SHAPE, C)
@@ -76,6 +76,15 @@ def test_an_export_that_does_not_say_how_it_is_computed_is_served_by_its_program
   (tmp_path / 'old' / 'manifest.json').write_text(json.dumps(manifest))
   x = np.random.default_rng(0).normal(size=(1, 2, *SHAPE)).astype('f4')
   np.testing.assert_array_equal(of_export(tmp_path / 'old').encode(x), of_export(written[0]).encode(x))
+
+
+def test_a_code_that_locates_wrong_answers_is_served_with_as_many_as_that_takes(tmp_path):
+  code = trained('approxifer', r=5, num_byzantine=1)
+  export_code(code, tmp_path / 'out', ('cpu',))
+  for served in (of_trained(code), of_export(tmp_path / 'out')):
+    options = served.options()
+    assert (options.need, options.n, options.passthrough) == (2 * (2 + 1), 7, False)
+  assert of_trained(trained('approxifer', r=5)).options().need == 2
 
 
 def test_one_program_serves_every_batch(written):

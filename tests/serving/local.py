@@ -36,7 +36,7 @@ def served(k=2, load=lambda worker: Answerers(linear, lambda x, j: linear(x)), *
 
 class LocalCluster:
   """Workers as objects. `does` is called with (worker, number of the call) and says what becomes of it: seconds until
-  the answer, 'fail', 'die', 'nan', 'shape', or None for an answer that never comes."""
+  the answer, 'fail', 'die', 'nan', 'shape', 'off' (a wrong number), or None for an answer that never comes."""
 
   def __init__(self, does=lambda worker, call: 0.0):
     self.does, self.started, self.made, self.calls, self.cancelled = does, 0, [], 0, 0
@@ -66,6 +66,8 @@ class LocalCluster:
     answers = [np.array(answer) for answer in handle.answer(x, numbers)]
     if what == 'nan':
       answers[0][0] = np.nan
+    if what == 'off':
+      answers = [answer + 100 for answer in answers]
     return [answer[:-1] for answer in answers] if what == 'shape' else answers
 
   async def result(self, reference):

@@ -5,9 +5,12 @@ import collections
 import gc
 import random
 
+import jax
 import numpy as np
 import pytest
 
+import lcode
+from lcode.coding import coders
 from lcode.coding.code import Code
 from lcode.errors import InputError
 from lcode.serving.answered import NoAnswer, Refused
@@ -15,7 +18,7 @@ from lcode.serving.observer import Observer
 from lcode.serving.options import make_options
 from lcode.serving.served import Answerers, Served
 from lcode.serving.service import Service
-from tests.serving.local import C, D, linear, LocalCluster, served, SlowNetwork
+from tests.serving.local import C, D, linear, LocalCluster, served, SlowNetwork, W
 
 WORKERS = 'num_workers', 'num_parity_workers', 'default', 'replace', 'batch_sizes'
 
@@ -105,6 +108,28 @@ def test_a_worker_that_answers_badly_harms_nobody(what):
                           every=0.002, retries=3)
   right(outcomes, queries)
   assert service.observer.told['wrong' if what in ('nan', 'shape') else 'died' if what == 'die' else 'exact']
+  left_clean(service)
+
+
+def test_wrong_numbers_are_located_by_a_code_that_can():
+  """Of six coded queries worker 0 answers one, 100 too much: its group is decoded as if that one were missing."""
+  code = Code(2, 4)
+  scheme = lcode.make_scheme(code, lambda variables, x: x @ W, coders.ENCODERS['approxifer'](code),
+                             coders.DECODERS['approxifer'](code, num_byzantine=1))
+  params, _ = scheme.init(jax.random.key(0), np.zeros((2, D), 'f4'), C)
+  codec = lcode.make_codec(scheme, params)
+  model = Served(lambda worker: Answerers(linear, lambda x, j: linear(x)), (D,), code,
+                 lambda x: np.asarray(codec.encode(x)), lambda *units: np.asarray(codec.decode(*units)),
+                 systematic=False, passthrough=False, need=6)
+  queries = queries_of(8)
+  outcomes, service = ask(LocalCluster(lambda worker, call: 'off' if worker == 0 and call > 1 else 0.001), queries,
+                          model, num_workers=6, every=0.03)
+  plain = lcode.make_scheme(code, lambda variables, x: x @ W, 'approxifer', 'approxifer')
+  for i in range(0, 8, 2):
+    answers = np.stack([answer for _, answer in outcomes[i:i + 2]])
+    units = linear(np.asarray(codec.encode(queries[i:i + 2][None])))
+    wanted = [np.asarray(plain.decode(params, units[0], np.arange(6) != j)) for j in range(6)]
+    assert min(np.abs(answers - right_one).max() for right_one in wanted) < 1e-3
   left_clean(service)
 
 
