@@ -10,6 +10,7 @@ needs no Flax; --policy=none, hedged, ... serves without the code. GET /readyz, 
 
 import asyncio
 import contextlib
+import logging
 import signal
 
 import uvicorn
@@ -20,12 +21,14 @@ from lcode.errors import InputError
 from lcode.runs.progress import console
 from lcode.serving.cluster import Cluster
 from lcode.serving.http import make_app
+from lcode.serving.logs import as_json, event
 from lcode.serving.metrics import Metrics
 from lcode.serving.options import POLICIES
 from lcode.serving.served import of_export, of_workdir
 from lcode.serving.service import Service
 
 FLAGS = flags.FLAGS
+_log = logging.getLogger('lcode')
 
 
 def define_flags():
@@ -34,6 +37,7 @@ def define_flags():
   flags.DEFINE_string('sha256', None, 'of the export\'s manifest, as it was printed')
   flags.DEFINE_string('host', '127.0.0.1', 'where to listen')
   flags.DEFINE_integer('port', 8000, 'where to listen; 0 for any that is free')
+  flags.DEFINE_bool('log_json', False, 'log JSON lines on standard error, for those who collect logs')
   with common.group('The workers'):
     flags.DEFINE_integer('num_workers', 2, 'that run F')
     flags.DEFINE_integer('num_parity_workers', 1, 'that answer parities')
@@ -53,6 +57,8 @@ def main():
   served = of_workdir(FLAGS.code_dir) if FLAGS.code_dir else of_export(FLAGS.export, FLAGS.sha256)
   options = served.options(FLAGS.policy, deadline=FLAGS.deadline_ms, group_wait=FLAGS.group_wait_ms,
                            max_queued=FLAGS.max_queued, batch_size=FLAGS.batch_size)
+  if FLAGS.log_json:
+    as_json(_log)
   metrics = Metrics()
   sizes = tuple(size for size in (1, 2, 4, 8, 16, 32) if size < FLAGS.batch_size) + (FLAGS.batch_size,)
   service = Service(served, options, num_workers=FLAGS.num_workers, num_parity_workers=FLAGS.num_parity_workers,
@@ -83,10 +89,14 @@ class _Server(uvicorn.Server):
     for server in self.servers:
       for socket in server.sockets:
         host, port = socket.getsockname()[:2]
-        console.print(f'serving on http://{host}:{port}/predict', highlight=False, soft_wrap=True)
+        if FLAGS.log_json:
+          _log.info('serving on http://%s:%d/predict', host, port, extra=event('serving', host=host, port=port))
+        else:
+          console.print(f'serving on http://{host}:{port}/predict', highlight=False, soft_wrap=True)
 
   def stop(self, service):
     """Answers what waits, and ends; at once when it is asked again."""
+    _log.info('stopping', extra=event('stopping', at_once=self.should_exit))
     self.force_exit = self.should_exit
     self.should_exit = True
     service.open = False

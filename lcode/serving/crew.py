@@ -8,6 +8,7 @@ from typing import Any
 
 from lcode.serving import events
 from lcode.serving.cluster import Cluster
+from lcode.serving.logs import event, reason
 from lcode.serving.observer import Observer
 from lcode.serving.served import Served
 
@@ -57,7 +58,7 @@ class Crew:
     if role is None:
       return
     self.observer.died()
-    _log.warning('worker %d died: %s', worker, why)
+    _log.warning('worker %d died: %s', worker, why, extra=event('worker_died', worker=worker, role=role, why=why))
     self.tell(events.Died(worker))
     if self.replace and self.open:
       self._keep(self._replaced(role))
@@ -68,7 +69,8 @@ class Crew:
       try:
         return await self._start_worker(role)
       except Exception as error:
-        _log.warning('a worker cannot be replaced (%s: %s)', type(error).__name__, str(error).split('\n')[0][:200])
+        why = reason(error)
+        _log.warning('a worker cannot be replaced (%s)', why, extra=event('worker_not_replaced', role=role, why=why))
 
   async def _watched(self, worker: int, handle) -> None:
     """A worker that nobody calls dies, too."""

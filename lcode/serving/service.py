@@ -22,6 +22,7 @@ from lcode.serving.arrays import Groups
 from lcode.serving.cluster import Cluster, WorkerDied
 from lcode.serving.crew import Crew
 from lcode.serving.events import BASE, PARITY
+from lcode.serving.logs import event as log_event, reason
 from lcode.serving.observer import Observer
 from lcode.serving.options import number, PolicyOptions
 from lcode.serving.policy import Policy
@@ -207,7 +208,8 @@ class Service(Crew):
       if asyncio.current_task().cancelling():  # the service ends
         raise
     except Exception as error:  # whatever a model comes up with
-      _log.warning('worker %d: %s: %s', action.worker, type(error).__name__, str(error).split('\n')[0][:200])
+      why = reason(error)
+      _log.warning('worker %d: %s', action.worker, why, extra=log_event('call_failed', worker=action.worker, why=why))
     finally:
       self.calls.pop(action.call, None)
     if event is not None:

@@ -27,11 +27,14 @@ def test_one_of_the_two_is_to_be_served():
 
 @pytest.mark.long
 def test_queries_over_http_until_ctrl_c():
-  served = subprocess.Popen([sys.executable, '-m', 'experiments.serve', f'--code_dir={SHIPPED}', '--port=0'], cwd=ROOT,
-                            stderr=subprocess.PIPE, text=True)
+  served = subprocess.Popen(
+      [sys.executable, '-m', 'experiments.serve', f'--code_dir={SHIPPED}', '--port=0', '--log_json'], cwd=ROOT,
+      stderr=subprocess.PIPE, text=True)
   try:
     line = next(line for line in served.stderr if 'serving on' in line)
-    address = re.search(r'http://127\.0\.0\.1:\d+', line)[0]
+    said = json.loads(line)
+    address = f'http://{said["host"]}:{said["port"]}'
+    assert said['event'] == 'serving' and said['host'] == '127.0.0.1'
     query = np.random.default_rng(0).normal(size=(8, 8, 1)).tolist()
     with httpx.Client(base_url=address, timeout=30) as client:
       assert client.get('/readyz').json() == {'ready': True}

@@ -2,8 +2,13 @@
 
 import asyncio
 import collections
+import datetime
 import gc
+import io
+import json
+import logging
 import random
+import time
 
 import jax
 import numpy as np
@@ -14,6 +19,7 @@ from lcode.coding import coders
 from lcode.coding.code import Code
 from lcode.errors import InputError
 from lcode.serving.answered import NoAnswer, Refused
+from lcode.serving.logs import as_json
 from lcode.serving.observer import Observer
 from lcode.serving.options import make_options
 from lcode.serving.served import Answerers, Served
@@ -109,6 +115,25 @@ def test_a_worker_that_answers_badly_harms_nobody(what):
   right(outcomes, queries)
   assert service.observer.told['wrong' if what in ('nan', 'shape') else 'died' if what == 'die' else 'exact']
   left_clean(service)
+
+
+def test_a_log_is_lines_of_json_for_those_who_collect_them():
+  logger, stream = logging.getLogger('lcode'), io.StringIO()
+  handler = logging.StreamHandler(stream)
+  logger.addHandler(handler)
+  level = logger.level
+  try:
+    as_json(logger)
+    ask(LocalCluster(lambda worker, call: 'die' if worker == 0 and call == 2 else 'fail' if call == 4 else 0.001),
+        queries_of(6), every=0.01, retries=3)
+  finally:
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+  lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+  assert {line['event'] for line in lines} == {'worker_died', 'call_failed'}
+  died = next(line for line in lines if line['event'] == 'worker_died')
+  assert (died['worker'], died['role'], died['level']) == (0, 'base', 'warning') and 'worker 0 died' in died['message']
+  assert abs(datetime.datetime.fromisoformat(died['time']).timestamp() - time.time()) < 60
 
 
 def test_wrong_numbers_are_located_by_a_code_that_can():
