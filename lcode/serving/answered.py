@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from lcode.coding.code import Code
+
 
 class Refused(Exception):
   """The query was not accepted: too many wait, or the service is not open."""
@@ -25,8 +27,10 @@ class Answered:
     answer: floats [*O].
     how: 'exact' (F's own), 'reconstructed', or 'failed' or 'late' (the default answer).
     ms: milliseconds that it took.
+    code: the (k, r) code of the service; None without one.
   """
 
   answer: np.ndarray
   how: str
   ms: float
+  code: Code | None = None

@@ -62,7 +62,9 @@ def make_app(service: Service, metrics: Metrics | None = None) -> Starlette:
     if as_npy:
       return Response(_npy(answered.answer), media_type=NPY,
                       headers={'x-how': answered.how, 'x-ms': f'{answered.ms:.3f}'})
-    return JSONResponse({'answer': answered.answer.tolist(), 'how': answered.how, 'ms': round(answered.ms, 3)})
+    code = answered.code and [answered.code.k, answered.code.r]
+    return JSONResponse({'answer': answered.answer.tolist(), 'how': answered.how, 'ms': round(answered.ms, 3),
+                         'code': code})
 
   async def healthz(request: Request) -> Response:
     return JSONResponse({'status': 'ok'})

@@ -69,6 +69,7 @@ class Service(Crew):
     self._check_together()
     super().__init__(served, self.batch_sizes, cluster, replace,
                      instance('observer', observer or Observer(), Observer), self._tell)
+    self.code = served.code if self.options.encoded else None
     self.default, self.arrays = default, Groups(served, self.options, self.observer)
     self.futures: dict[int, tuple[asyncio.Future, float]] = {}  # of accepted queries, and since when
     self.calls: dict[int, Any] = {}  # Ray's references
@@ -235,7 +236,7 @@ class Service(Crew):
     if answer is None:
       future.set_exception(NoAnswer(action.how))
     else:
-      future.set_result(Answered(answer, action.how, ms))
+      future.set_result(Answered(answer, action.how, ms, self.code))
 
   def _refuse(self, action):
     future, _ = self.futures.pop(action.query)

@@ -42,6 +42,7 @@ def test_json_and_npy_get_the_same_answer():
   np.testing.assert_allclose(as_json.json()['answer'], linear(X), 1e-5)
   np.testing.assert_allclose(np.load(io.BytesIO(as_npy.content)), linear(X), 1e-5)
   assert as_json.json()['how'] in ('exact', 'reconstructed') and as_json.json()['ms'] > 0
+  assert as_json.json()['code'] == [2, 1]
   assert as_npy.headers['x-how'] in ('exact', 'reconstructed') and float(as_npy.headers['x-ms']) > 0
 
 
