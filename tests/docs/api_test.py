@@ -9,16 +9,10 @@ from pathlib import Path
 import pytest
 
 import lcode
-from lcode import models
-from lcode.coding import coders
-from lcode.data import datasets
-from lcode.runs import own, parts, presets
 
 ROOT = Path(__file__).parents[2]
 PAGES = {path.stem: path.read_text() for path in sorted((ROOT / 'docs' / 'api').glob('*.md'))}
 DOCUMENTED = [name for text in PAGES.values() for name in re.findall(r'^\.\. (?:auto|py:)\w+:: ([\w.]+)', text, re.M)]
-TABLES = (coders.ENCODERS, coders.DECODERS, models.MODELS, datasets.SPECS, datasets._REGISTERED, parts.PARITY_MODELS,
-          presets.PRESETS, own.FUNCTIONS)
 # This one starts Ray.
 LONG = {'lcode.serving.service.Service': [
     pytest.mark.long, pytest.mark.filterwarnings('ignore:os.fork:RuntimeWarning', 'ignore::FutureWarning')]}
@@ -56,15 +50,11 @@ def start():
 
 
 @pytest.fixture
-def variables(start, tmp_path, monkeypatch):
+def variables(start, tmp_path, monkeypatch, forgotten):
   """The names that an example knows; what it registers is forgotten afterwards, what it writes goes to a new folder."""
   (tmp_path / 'checkpoints').symlink_to(ROOT / 'checkpoints')
   monkeypatch.chdir(tmp_path)
-  before = [dict(table) for table in TABLES]
-  yield dict(start)
-  for table, names in zip(TABLES, before):
-    table.clear()
-    table.update(names)
+  return dict(start)
 
 
 def test_every_public_name_is_on_one_page():

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from absl import flags
@@ -40,15 +41,16 @@ def with_python(long):
 
 
 @pytest.mark.parametrize('page', with_python(long=False), ids=name_of)
-def test_a_pages_python_runs_and_prints_what_it_says(page, capsys, monkeypatch):
+def test_a_pages_python_runs_and_prints_what_it_says(page, capsys, monkeypatch, forgotten):
   """All of a page's Python is one program, run in its order; a text block says what the one before has printed."""
   monkeypatch.chdir(ROOT)
   names = {'__name__': 'page'}
-  for code, said in pairs(page):
-    exec(compile(code, name_of(page), 'exec'), names)
-    printed = capsys.readouterr().out
-    if said is not None:
-      _compare(printed, said)
+  with jax.numpy_rank_promotion('allow'):  # as users have it
+    for code, said in pairs(page):
+      exec(compile(code, name_of(page), 'exec'), names)
+      printed = capsys.readouterr().out
+      if said is not None:
+        _compare(printed, said)
 
 
 @pytest.mark.long

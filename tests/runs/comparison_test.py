@@ -109,16 +109,20 @@ def test_table_and_pictures(compared):
   _, path, made = compared
   rows = report.mean_over_seeds(made)
   text = tables.tables(rows)
+
+  def section(title, r):
+    return text.split(f'{title} r = {r}')[1].split(' r = ')[0]
+
   for row in rows:
-    table = text.split(f'r = {row["r"]}. Degraded')[1].split('r = ')[0]
+    table = section('Degraded accuracy, %, at', row['r'])
     by_missing = ' / '.join(f'{100 * value["degraded_accuracy"]:.1f}' for value in
                             by_row(made)[row['scheme'], row['k'], row['r']]['missing'])
     assert f'| {row["scheme"]} | {by_missing} |' in table
-    interval = text.split(f'r = {row["r"]}. 95 % interval')[1].split('r = ')[0]
+    interval = section('95 % interval of the degraded accuracy, %, at', row['r'])
     ends = [missing['degraded_accuracy_interval'] for missing in
             by_row(made)[row['scheme'], row['k'], row['r']]['missing']]
     assert f'| {row["scheme"]} | ' + ' / '.join(f'{100 * a:.1f} to {100 * b:.1f}' for a, b in ends) + ' |' in interval
-    work = text.split(f'r = {row["r"]}. Extra work')[1].split('r = ')[0]
+    work = section('Extra work at', row['r'])
     assert f'| {row["scheme"]} | {row["frontend_work"]:.3f} + {row["worker_work"]:.2f} |' in work
   assert 'approxifer, nothing missing' in text and 'backup-0.1, nothing missing' not in text
   for picture in report.save_pictures(rows, path, 'a test'):
