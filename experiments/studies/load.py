@@ -75,6 +75,7 @@ async def run(service: Service, counter: Counter, queries: np.ndarray, labels: n
 
   Open loop: a query's latency counts from when it should have been sent, so that a service that stands still is seen.
   With a grid of quantiles, `latencies_ms` has the latencies there. `memory_mb` is the frontend's, after each quarter.
+  `utilisation` is None where workers died, with whom the time that they had been busy is lost.
   """
   rng = np.random.default_rng(load.seed)
   count = max(rng.poisson(load.rate * (load.warmup_s + load.seconds)), 1)
@@ -113,7 +114,7 @@ async def run(service: Service, counter: Counter, queries: np.ndarray, labels: n
   totals = {'sent': count, 'answered': sum(outcome is not None for outcome in outcomes) - refused,
             'lost': sum(outcome is None for outcome in outcomes), 'refused': refused,
             'doubled': counter.answers - answers_before - sum(o is not None for o in outcomes) + refused,
-            'utilisation': sum(busy) / (took * len(busy)), 'worker_deaths': counter.deaths,
+            'utilisation': None if counter.deaths else sum(busy) / (took * len(busy)), 'worker_deaths': counter.deaths,
             'wrong_answers': counter.wrongs, 'memory_mb': [*memory, resident_mb()]}
   counted = [outcome for outcome, at in zip(outcomes, times) if outcome is not None and at >= load.warmup_s]
   return totals | _figures(counted, labels is not None, grid) | {
