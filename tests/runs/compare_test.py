@@ -1,6 +1,7 @@
 """Every code over one's own model: as a JAX function, a black box and recorded answers, with and without labels."""
 
 import json
+import os
 
 import flax.linen as nn
 import jax
@@ -15,6 +16,7 @@ from lcode.runs import own, own_rows, tables
 from lcode.runs.comparison import Comparison
 from lcode.runs.own import load_own, make_own
 from lcode.runs.own_rows import over_own, scheme_of
+from lcode.serving import cluster
 from lcode.serving.served import of_trained
 
 RNG = np.random.default_rng(0)
@@ -201,6 +203,7 @@ def test_a_compared_code_is_loaded_with_its_model_and_without_data(tmp_path):
 
 
 def test_a_compared_code_is_served_by_workers_that_get_it_by_pickle(tmp_path):
+  os.environ.setdefault(cluster.LOOPBACK_ONLY, '0')  # before Ray is imported, for the tests that start it
   cloudpickle = pytest.importorskip('ray.cloudpickle')
   row, = lcode.compare(apply, VARIABLES, schemes=('bundle',), workdir=tmp_path, **ARRAYS, **FEW)
   trained = lcode.load(row['code_dir'], apply, VARIABLES)
