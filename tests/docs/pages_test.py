@@ -24,6 +24,7 @@ PAGES = [ROOT / name for name in ('README.md', 'CONTRIBUTING.md', *sorted(
 LONG = ('serving', 'your_model')  # pages whose Python takes more than some seconds
 MARK = '--- the end of a block ---'
 COMMAND = 'python -m experiments'
+HALF_TRAINED = 8.0  # points, of codes in a notebook that stops long before their recipes do
 MARGIN = 3.5  # percentage points, of what is trained on another machine: 180 to 360 predictions
 FENCE = re.compile(r'^```(\w*)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 
@@ -68,7 +69,7 @@ def test_long_pages_and_notebooks_do_so_too(page, tmp_path):
   assert len(printed) == len(parts) + 1
   for out, (_, said) in zip(printed, parts):
     if said is not None:
-      _compare(out, said)
+      _compare(out, said, HALF_TRAINED if page.stem == 'every_code' else MARGIN)
 
 
 def pairs(page):
@@ -86,11 +87,11 @@ def cells(notebook):
           for cell in code]
 
 
-def _compare(printed, said):
+def _compare(printed, said, margin=MARGIN):
   number = r'\d+(?:\.\d+)?(?=%)'
   assert re.sub(number, '', printed).split() == re.sub(number, '', said).split()
   figures, claimed = ([float(figure) for figure in re.findall(number, text)] for text in (printed, said))
-  np.testing.assert_allclose(figures, claimed, atol=MARGIN)
+  np.testing.assert_allclose(figures, claimed, atol=margin)
 
 
 def commands(text):
