@@ -1,9 +1,7 @@
 """The rows of a comparison with one's own F: configs, schemes and trainings without a name in any table."""
 
 import dataclasses
-import json
 import math
-import os
 from pathlib import Path
 
 import jax
@@ -142,10 +140,8 @@ def _trained(own: Own, config: CodeConfig, folder: Path | None, options: RunOpti
 
 
 def _keep(path: Path, own: Own) -> None:
-  """Writes into a code's folder what its scheme is made of, besides F itself."""
-  facts = {'name': own.name, 'query_shape': own.query_shape, 'query_dtype': np.dtype(own.query_dtype).name,
-           'num_outputs': own.num_outputs, 'multiply_adds': own.multiply_adds, 'sized_by': own.sized_by,
-           'module': own.module and repr(own.module), 'variables': fingerprint.of_tree(own.variables)}
-  part = (path / FILE).with_suffix('.part')
-  part.write_text(json.dumps(facts, indent=2) + '\n')
-  os.replace(part, path / FILE)
+  """Writes into a code's folder what its scheme is made of, besides F itself; raises InputError if that has changed."""
+  fingerprint.check(path / FILE, {
+      'name': own.name, 'query_shape': list(own.query_shape), 'query_dtype': np.dtype(own.query_dtype).name,
+      'num_outputs': own.num_outputs, 'multiply_adds': own.multiply_adds, 'sized_by': own.sized_by,
+      'module': own.module and repr(own.module), 'variables': fingerprint.of_tree(own.variables)})

@@ -28,10 +28,10 @@ class TooLarge(Exception):
 def make_app(service: Service, metrics: Metrics | None = None) -> Starlette:
   """An ASGI application over a service that is started already.
 
-  POST /predict takes a query, float32[*S]: as JSON, {"query": [...]}, answered by {"answer", "how", "ms"}; or as npy
-  (content type application/x-npy), answered by npy with the headers x-how and x-ms. The header x-deadline-ms is
-  the query's deadline: after how many milliseconds the client gives up. Errors are {"error": sentence}: 400 for what is
-  no query, 413 for one that is too large, 503 where it was not accepted, 504 where there is no answer.
+  POST /predict takes a query, float32[*S]: as JSON, {"query": [...]}, answered by {"answer", "how", "ms", "code"};
+  or as npy (content type application/x-npy), answered by npy with the headers x-how and x-ms. The header x-deadline-ms
+  is the query's deadline: after how many milliseconds the client gives up. Errors are {"error": sentence}: 400 for what
+  is no query, 413 for one that is too large, 503 where it was not accepted, 504 where there is no answer.
   GET /healthz answers 200, /readyz 200 once queries are taken, else 503; /metrics is for Prometheus.
 
   Args:

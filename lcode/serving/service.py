@@ -115,7 +115,7 @@ class Service(Crew):
     except BaseException:
       self._release()
       raise
-    gc.freeze()  # with JAX loaded, a full collection stops all queries for 100 to 200 ms
+    gc.freeze()  # with JAX loaded, a full collection stops all queries for more than 0.1 s
     self.open = True
 
   async def drain(self, seconds: float = 30.0) -> None:
