@@ -48,7 +48,7 @@ def main():
   budgets = choice.Budgets(FLAGS.lost, FLAGS.max_drop, *(FLAGS[name].value for name in MOST))
   what = comparison.Comparison(*common.compared_names(), common.numbers('k', int), (FLAGS.lost,), (FLAGS.seed,), None,
                                common.numbers('backup_work', float), seconds_a_row=FLAGS.seconds_a_row,
-                               form=FLAGS.form)
+                               form=FLAGS.form, student_work=FLAGS.student_work)
   options, path = common.training_run_options(), Path(FLAGS.workdir)
   if FLAGS.model:
     over = over_own(claim(path, load_own(FLAGS.model, FLAGS.data_dir)))

@@ -71,6 +71,8 @@ def define_comparison_flags() -> None:
     flags.DEFINE_list('schemes', ['all'], 'all, or some of: ' + ', '.join(
         f'{name} ({preset.source})' if preset.source else name for name, preset in PRESETS.items()))
     flags.DEFINE_list('backup_work', ['0.05', '0.2'], 'multiply-adds of the backups, relative to an inference by F')
+    flags.DEFINE_float('student_work', None, 'the same of the students of bundles and mosaics; default: 1/k of F\'s '
+                       'time, by work')
     flags.DEFINE_string('form', '', f'of the small networks: {", ".join(FORMS)}; default: of F\'s kind')
 
 

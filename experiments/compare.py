@@ -42,7 +42,7 @@ def main():
   what = comparison.Comparison(
       *common.compared_names(), common.numbers('k', int), common.numbers('r', int), common.numbers('seeds', int),
       FLAGS.epochs, common.numbers('backup_work', float), seconds_a_row=FLAGS.seconds_a_row,
-      form=FLAGS.form)
+      form=FLAGS.form, student_work=FLAGS.student_work)
   options, path = common.training_run_options(), Path(FLAGS.workdir)
   if FLAGS.model:
     mine = own.load_own(FLAGS.model, FLAGS.data_dir)

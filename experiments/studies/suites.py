@@ -19,6 +19,7 @@ class Row:
     published: others' deployed and degraded accuracy in %, or None.
     source: of these figures: published, or a run here of published code.
     form: of the small network that stands in for F; '' for that of F's kind.
+    student_work: of a code with students: their multiply-adds, relative to an inference by F; None for 1/k of its time.
     takes: about how long it takes on two idle cores of a processor, where that is why it may not be made yet.
   """
 
@@ -36,6 +37,7 @@ class Row:
   loss: str | None = None
   form: str = ''
   takes: str = ''
+  student_work: float | None = None
 
   @property
   def base(self) -> str:
@@ -47,14 +49,14 @@ class Row:
 
   @property
   def config(self) -> CodeConfig:
-    """But for the size of a backup, which follows from F."""
-    return config_of(self.scheme, self.k, self.r, self.dataset, self.base_model, self.seed, self.epochs, 1, self.recipe,
-                     self.loss, self.form)
+    """But for the size of a backup or student, which follows from F."""
+    return config_of(self.scheme, self.k, self.r, self.dataset, self.base_model, self.seed, self.epochs,
+                     1 if self.backup_work else None, self.recipe, self.loss, self.form)
 
   @property
   def comparison(self) -> Comparison:
     return Comparison(self.dataset, self.base_model, (self.scheme,), (self.k,), (self.r,), (self.seed,), self.epochs,
-                      (self.backup_work,), self.recipe, self.loss, form=self.form)
+                      (self.backup_work,), self.recipe, self.loss, form=self.form, student_work=self.student_work)
 
   def __str__(self):
     return f'{self.base} {self.name}{self.form and f", {self.form}"} ({self.k}, {self.r}) seed {self.seed}'

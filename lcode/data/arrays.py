@@ -118,3 +118,20 @@ def crop_and_flip(key, image, pad: int = 4):
   padded = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)))
   cropped = jax.lax.dynamic_slice(padded, (offset[0], offset[1], 0), image.shape)
   return jnp.where(jax.random.bernoulli(flip_key), cropped[:, ::-1], cropped)
+
+
+def shifted(images: np.ndarray, number: int) -> np.ndarray:
+  """Copy `number` of the images, [N, H, W, c]: each moved by some pixels, at random, zeros where it moved away from.
+
+  Up to a fourteenth of a side each way, at least 1 pixel. The same copy whenever it is asked for.
+  """
+  if np.ndim(images) != 4:
+    raise InputError(f'copies are shifted images [height, width, channels], and a query here is '
+                     f'{list(np.shape(images)[1:])}: use a recipe without copies.')
+  count, *sides, _ = images.shape
+  most = [max(side // 14, 1) for side in sides]
+  rng = np.random.default_rng([whole('number', number), count])
+  padded = np.pad(images, [(0, 0), *((by, by) for by in most), (0, 0)])
+  views = np.lib.stride_tricks.sliding_window_view(padded, sides, (1, 2))  # [N, places, places, c, H, W]
+  down, across = (rng.integers(0, 2 * by + 1, count) for by in most)
+  return np.ascontiguousarray(np.moveaxis(views[np.arange(count), down, across], 1, -1))

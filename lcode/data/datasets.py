@@ -1,8 +1,6 @@
 """Data sets by name: digits, TFDS directories, exported arrays, or a user's own; decoded once and cached."""
 
 import dataclasses
-import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -11,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lcode.data.arrays import Arrays, Spec
+from lcode.data.cache import cached, write_npz
 from lcode.data.digest import sha256, sha256_of_file
 from lcode.errors import InputError, one_of, register, whole
 
@@ -122,9 +121,9 @@ def _load_tfds(name, data_dir):
   if name == 'spoken_digit':
     from lcode.data import speech  # scipy.signal takes a while
     key = f'{key}-{sha256_of_file(speech.__file__)[:8]}'  # the features may change
-    arrays = _cached(key, lambda: speech.images(tfds.read_recordings(directory)))
+    arrays = cached(key, lambda: speech.images(tfds.read_recordings(directory)))
   else:
-    arrays = _cached(key, lambda: tfds.read(directory))
+    arrays = cached(key, lambda: tfds.read(directory))
   return arrays, _source(arrays)
 
 
@@ -163,23 +162,8 @@ def export(dataset: Dataset, directory: str) -> Path:
             'train_labels': np.concatenate([part.labels for part in held]),
             'test_images': dataset.test.images, 'test_labels': dataset.test.labels}
   path = Path(directory).expanduser() / f'{dataset.name}.npz'
-  _write_npz(path, np.savez_compressed, arrays)
+  write_npz(path, np.savez_compressed, arrays)
   return path
-
-
-def _write_npz(path: Path, save: Callable, arrays: dict) -> None:
-  """Under a temporary name first: `path` appears whole or not at all."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-    part = Path(file.name)
-    try:
-      save(file, **arrays)
-      file.close()
-      part.chmod(0o644)  # temporary files are their owner's alone
-      os.replace(part, path)
-    except BaseException:
-      part.unlink(missing_ok=True)
-      raise
 
 
 def _read_export(path: Path) -> dict[str, np.ndarray]:
@@ -217,32 +201,3 @@ def _load_digits():
   arrays = {'train_images': images[:-360], 'train_labels': labels[:-360],
             'test_images': images[-360:], 'test_labels': labels[-360:]}
   return arrays, sha256(images, labels)
-
-
-def cache_dir() -> Path:
-  """Where decoded arrays and compiled programs are kept: $LCODE_CACHE, else ~/.cache/lcode."""
-  return Path(os.environ.get('LCODE_CACHE', '~/.cache/lcode')).expanduser()
-
-
-def cache_is_writable() -> bool:
-  try:
-    cache_dir().mkdir(parents=True, exist_ok=True)
-    return os.access(cache_dir(), os.W_OK)
-  except OSError:
-    return False
-
-
-def _cached(key: str, read: Callable) -> dict[str, np.ndarray]:
-  """`read()`, kept as an .npz (its CRCs checked on reading) in the cache; without a writable cache, just `read()`."""
-  path = cache_dir() / 'data' / f'{key}.npz'
-  try:
-    with np.load(path, allow_pickle=False) as stored:
-      return dict(stored)
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-    pass  # absent or damaged: decode again
-  arrays = read()
-  try:
-    _write_npz(path, np.savez, arrays)
-  except OSError:
-    pass  # a cache is a convenience
-  return arrays

@@ -13,8 +13,8 @@ import flax.linen as nn
 
 from lcode.errors import InputError, one_of
 from lcode.models.resnet import ResNet, resnet_multiply_adds, smaller
-from lcode.models.small import (call_of, cnn_network, convolves, dense_network, half_shape, is_image, LowResolution,
-                                multiply_adds_of, outputs_of, query_shape)
+from lcode.models.small import (call_of, cnn_network, convolves, dense_network, fine_network, half_shape, is_image,
+                                LowResolution, multiply_adds_of, outputs_of, query_shape)
 from lcode.models.vgg import VGG
 
 ROUNDING = 1.02  # of a budget: what rounding up the sides of a smaller query may add to a ResNet's work
@@ -44,6 +44,10 @@ def _dense(model, shape, num_outputs, multiply_adds):
 
 def _cnn(model, shape, num_outputs, multiply_adds):
   return cnn_network(shape, num_outputs, int(multiply_adds)) or _dense(model, shape, num_outputs, multiply_adds)
+
+
+def _fine(model, shape, num_outputs, multiply_adds):
+  return fine_network(shape, num_outputs, int(multiply_adds)) or _dense(model, shape, num_outputs, multiply_adds)
 
 
 def _blocks(model, shape, num_outputs, multiply_adds):
@@ -78,6 +82,8 @@ FORMS = {
     'dense': Form('two hidden layers, the second half as wide', _dense, 0.7),
     'cnn': Form('3x3 convolutions of stride 2 and a dense layer; over queries that are no images of 16x16 pixels or '
                 'more, and where no channel fits, dense', _cnn),
+    'fine': Form('3x3 convolutions, the first of stride 1, the others of stride 2, and a dense layer; over queries '
+                 'that are no images, and where no channel fits, dense', _fine),
     'blocks': Form('F with fewer residual blocks, and channels where that is not enough: ResNets, and VGG by channels '
                    'alone', _blocks),
     'resolution': Form('over images, of learned means of 2x2 pixels: of ResNets F itself, or less of it, else dense',

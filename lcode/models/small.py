@@ -18,6 +18,8 @@ from lcode.models.mlp import MLP
 LEAST_SIDE = 16  # pixels of what counts as an image here: smaller ones are read whole, by dense layers
 LAST_SIDE = 8  # pixels, at most, of what the dense layers of a CNN see
 HIDDEN_A_CHANNEL = 8  # hidden features that every further channel of the first convolution has to leave
+FINE_SIDE = 4  # pixels, at most, of what the dense layers of a fine CNN see
+FINE_HIDDEN = 8  # its hidden features for each channel of the first convolution
 
 
 def query_shape(shape) -> tuple[int, ...]:
@@ -53,6 +55,26 @@ class SmallCNN(nn.Module):
     for i in range(_convolutions(x.shape[-3:])):
       x = nn.relu(Conv(self.width * 2**i, (3, 3), 2)(x))
     x = nn.relu(nn.Dense(self.hidden)(x.reshape(*x.shape[:-3], -1)))
+    return nn.Dense(self.num_outputs)(x)
+
+
+class FineCNN(nn.Module):
+  """x f32[b, H, W, c] -> f32[b, num_outputs]: a 3x3 convolution that keeps every pixel, then as `SmallCNN`.
+
+  The first has `width` channels and stride 1, the i-th of the others width * 2**i and stride 2, until sides are 4 or
+  less; then two dense layers, the first of 8 * width features. For queries of few pixels, of which a stride of 2 at
+  once would leave too little, and for F's that take such work anyway.
+  """
+
+  num_outputs: int
+  width: int
+
+  @nn.compact
+  def __call__(self, x, train: bool = False):
+    del train
+    for i in range(_fine_convolutions(x.shape[-3:])):
+      x = nn.relu(Conv(self.width * 2**i, (3, 3), 2 if i else 1, padding=1)(x))
+    x = nn.relu(nn.Dense(FINE_HIDDEN * self.width)(x.reshape(*x.shape[:-3], -1)))
     return nn.Dense(self.num_outputs)(x)
 
 
@@ -120,6 +142,28 @@ def cnn_network(image_shape, num_outputs: int, multiply_adds: int) -> SmallCNN |
     widest = SmallCNN(num_outputs, width, hidden)
 
 
+def fine_multiply_adds(image_shape, num_outputs: int, width: int) -> int:
+  """Multiply-adds of `FineCNN` for one query."""
+  height, wide, channels = image_shape
+  total = 0
+  for i in range(_fine_convolutions(image_shape)):
+    if i:
+      height, wide = -(-height // 2), -(-wide // 2)
+    total += height * wide * 9 * channels * width * 2**i
+    channels = width * 2**i
+  return total + (height * wide * channels + num_outputs) * FINE_HIDDEN * width
+
+
+def fine_network(image_shape, num_outputs: int, multiply_adds: int) -> FineCNN | None:
+  """The widest `FineCNN` of at most `multiply_adds` for a query; None if none fits, or a query is no image."""
+  image_shape, num_outputs, multiply_adds = _checked(image_shape, num_outputs, multiply_adds)
+  if len(image_shape) != 3:
+    return None
+  width = bisect.bisect_right(range(1, multiply_adds + 1), multiply_adds,
+                              key=lambda width: fine_multiply_adds(image_shape, num_outputs, width))
+  return FineCNN(num_outputs, width) if width else None
+
+
 def multiply_adds_of(model: nn.Module, image_shape) -> int:
   """Multiply-adds of a Flax module for one query: of each product in its trace, entries times terms of each."""
   return sum(_multiply_adds(equation) for equation in _equations(*call_of(model, image_shape)))
@@ -167,6 +211,10 @@ def _multiply_adds(equation) -> int:
 
 def _convolutions(image_shape) -> int:
   return max(2, int(np.ceil(np.log2(max(image_shape[:2]) / LAST_SIDE))))
+
+
+def _fine_convolutions(image_shape) -> int:
+  return 1 + max(1, math.ceil(math.log2(max(image_shape[:2]) / FINE_SIDE)))
 
 
 def _checked(image_shape, num_outputs, multiply_adds):

@@ -13,10 +13,10 @@ from lcode import data, models
 from lcode.data.digest import sha256
 from lcode.errors import InputError, directory, instance
 from lcode.runs import records
+from lcode.runs.answers import Answers
 from lcode.runs.configs import BaseConfig, CodeConfig, RunOptions
 from lcode.runs.progress import Progress
 from lcode.training import checkpoint
-from lcode.training.batched import apply_in_batches
 from lcode.training.fit_base import fit_base
 
 
@@ -58,23 +58,10 @@ class Base:
 
   @functools.cached_property
   def outputs(self) -> dict[str, np.ndarray]:
-    """F's outputs f32[N, C] by split, each computed when first asked for; many codes are trained with one F."""
+    """F's outputs f32[N, C] by split, each computed when first asked for (`lcode.runs.answers`)."""
     if self.dataset is None:
       raise InputError('this base model was loaded without data: F\'s outputs on them are not known.')
-    return _Outputs(self)
-
-
-class _Outputs(dict):
-  """Computed when first asked for."""
-
-  def __init__(self, base: Base):
-    super().__init__()
-    self.base = base
-
-  def __missing__(self, split):
-    base = self.base
-    self[split] = apply_in_batches(base.apply, base.variables, getattr(base.dataset, split).images, base.preprocess)
-    return self[split]
+    return Answers(self)
 
 
 def train_base(config: BaseConfig, workdir: str, options: RunOptions = RunOptions(),

@@ -28,9 +28,9 @@ def compare(apply: Callable | None, variables: Any = None, *, train, test, valid
             outputs: Mapping[str, Any] | None = None, schemes: Sequence[str] | None = None, ks: Sequence[int] = (2,),
             rs: Sequence[int] = (1,), seeds: Sequence[int] = (0,), epochs: int | None = None,
             seconds_a_row: float | None = None, backup_work: Sequence[float] = (0.05, 0.2),
-            module: nn.Module | None = None, form: str = '', loss: str | None = None,
-            multiply_adds: float | None = None, seconds: float | None = None, workdir: str | Path | None = None,
-            options: RunOptions | None = None, name: str = 'own') -> list[dict]:
+            student_work: float | None = None, module: nn.Module | None = None, form: str = '',
+            loss: str | None = None, multiply_adds: float | None = None, seconds: float | None = None,
+            workdir: str | Path | None = None, options: RunOptions | None = None, name: str = 'own') -> list[dict]:
   """Trains and judges every code with one's own F: the same data, the same erasures, and what each costs.
 
   F stays as it is. What a code needs of it: those trained through F need a JAX function; those that ask F coded queries
@@ -53,6 +53,7 @@ def compare(apply: Callable | None, variables: Any = None, *, train, test, valid
     epochs: of every code that is trained; None for its recipe's.
     seconds_a_row: instead of epochs, seconds to train every row for: as many epochs as fit, at least one.
     backup_work: multiply-adds of the backups, relative to an inference by F.
+    student_work: the same of the students of bundles and mosaics; None for 1/k of F's time, by work.
     module: F's Flax module where it has one and `variables` are its own: students, backups and parity models start from
       it then. Else they are small networks of their own, of sizes that follow from F's.
     form: of every small network, a name in `lcode.models.forms.FORMS`; '' for that of F's kind.
@@ -80,7 +81,8 @@ def compare(apply: Callable | None, variables: Any = None, *, train, test, valid
   own = make_own(apply, variables, train=train, test=test, validation=validation, outputs=outputs, module=module,
                  loss=loss, multiply_adds=multiply_adds, seconds=seconds, name=name)
   what = comparison.Comparison(name, name, tuple(PRESETS if schemes is None else schemes), tuple(ks), tuple(rs),
-                               tuple(seeds), epochs, tuple(backup_work), seconds_a_row=seconds_a_row, form=form)
+                               tuple(seeds), epochs, tuple(backup_work), seconds_a_row=seconds_a_row, form=form,
+                               student_work=student_work)
   made = compare_own(own, what, workdir, options)
   if workdir is not None:
     show(own, made, Path(workdir))

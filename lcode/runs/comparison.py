@@ -17,6 +17,7 @@ from lcode.models.forms import check_form
 from lcode.runs import base_model, records
 from lcode.runs.code_run import train_code
 from lcode.runs.configs import CodeConfig, RunOptions
+from lcode.runs.parts import STUDENTS
 from lcode.runs.presets import config_of, get_preset
 from lcode.runs.progress import console
 from lcode.runs.report import training_of
@@ -40,6 +41,7 @@ class Comparison:
     seconds_a_row: to train every row for, by as many epochs as they hold after compilation, at least one; None for its
       recipe's epochs.
     form: of every small network (`models.forms`); '' for that of F's kind.
+    student_work: multiply-adds of students, relative to an inference by F; None for 1/k of its time, by work.
 
   Raises:
     InputError: if there is nothing to compare, or a number is not allowed.
@@ -57,6 +59,7 @@ class Comparison:
   loss: str | None = None
   seconds_a_row: float | None = None
   form: str = ''
+  student_work: float | None = None
 
   def __post_init__(self):
     for name in ('schemes', 'ks', 'rs', 'seeds', 'backup_work'):
@@ -69,6 +72,9 @@ class Comparison:
     for work in self.backup_work:
       if not work >= 0:
         raise InputError(f'backup_work={work!r} is not allowed: give 0 or more, relative to an inference by F.')
+    if self.student_work is not None and not self.student_work > 0:
+      raise InputError(f'student_work={self.student_work!r} is not allowed: give more than 0, relative to an inference '
+                       'by F, or None.')
     check_form(self.form)
     for scheme in self.schemes:
       get_preset(scheme)
@@ -85,6 +91,8 @@ class Comparison:
       backups = self.backup_work if preset.parity_model == 'backup' else (0.0,)
       for seed, k, r, work in ((s, k, r, w) for s in self.seeds for k in self.ks for r in self.rs for w in backups):
         multiply_adds = int(work * over.multiply_adds)
+        if preset.parity_model in STUDENTS:
+          multiply_adds = None if self.student_work is None else int(self.student_work * over.multiply_adds)
         name = f'{scheme}-{work:g}' if work and over.size_known else f'{scheme}-{multiply_adds}' if work else scheme
         try:
           yield name, k, r, over.config_of(scheme, k, r, self.dataset, self.base_model, seed, self.epochs,

@@ -21,7 +21,7 @@ from lcode.runs.base_model import timing
 from lcode.runs.comparison import Over
 from lcode.runs.configs import CodeConfig, RunOptions
 from lcode.runs.own import Own
-from lcode.runs.parts import PARITY_MODELS
+from lcode.runs.parts import PARITY_MODELS, STUDENTS
 from lcode.runs.presets import get_preset
 from lcode.runs.progress import Progress
 from lcode.runs.row import fit_row, judged, trial_of
@@ -64,7 +64,7 @@ def _config(own: Own, scheme, k, r, dataset, base_model, seed, epochs, multiply_
   epochs = epochs or max(how.default_epochs(''), math.ceil(how.least_steps / steps))
   config = CodeConfig(dataset, base_model, code.k, code.r, preset.encoder, preset.decoder, parity_model,
                       loss=loss or own.loss or preset.loss, recipe=recipe, epochs=epochs, batch_size=how.batch_size(k),
-                      seed=seed, multiply_adds=multiply_adds if parity_model == 'backup' else None,
+                      seed=seed, multiply_adds=multiply_adds if parity_model in ('backup', *STUDENTS) else None,
                       form=_form(own, parity_model, form))
   _check_able(own, config, scheme_of(own, config))
   return config

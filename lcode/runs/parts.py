@@ -32,6 +32,9 @@ class Answerer:
   sized: bool = True
 
 
+STUDENTS = 'students', 'tile_students', 'narrow_students'  # small networks that answer k queries for one parity
+
+
 def _backup(module, query_shape, num_outputs, config):
   small = make_backup(query_shape, num_outputs, config.multiply_adds, module, config.form)
   return from_module(small, start=functools.partial(start_from, module, small), shared=True, at_frontend=True,

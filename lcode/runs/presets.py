@@ -5,7 +5,7 @@ import dataclasses
 from lcode.coding import coders
 from lcode.errors import InputError, one_of, register
 from lcode.runs.configs import CodeConfig
-from lcode.runs.parts import PARITY_MODELS
+from lcode.runs.parts import PARITY_MODELS, STUDENTS
 from lcode.training.losses import get_loss
 from lcode.training.recipes import get_recipe
 
@@ -116,7 +116,7 @@ def config_of(name: str, k: int = 2, r: int = 1, dataset: str = 'digits', base_m
     name: of a preset (`lcode.runs.presets.PRESETS`), of an encoder, or `encoder:parity_model:decoder`.
     k, r, dataset, base_model, seed: as of `CodeConfig`.
     epochs, recipe, loss: None for the scheme's own.
-    multiply_adds: of a backup, what it may take for a query; others make no use of it.
+    multiply_adds: of a backup, or of a student, what it may take for a query; others make no use of it.
     form: of the small network, where the scheme has one; others make no use of it.
 
   Raises:
@@ -132,5 +132,5 @@ def config_of(name: str, k: int = 2, r: int = 1, dataset: str = 'digits', base_m
   return CodeConfig(
       dataset, base_model, k, r, preset.encoder, preset.decoder, preset.parity_model, loss=loss or preset.loss,
       recipe=recipe or preset.recipe, epochs=epochs, seed=seed,
-      multiply_adds=multiply_adds if preset.parity_model == 'backup' else None,
+      multiply_adds=multiply_adds if preset.parity_model in ('backup', *STUDENTS) else None,
       form=form if PARITY_MODELS[preset.parity_model].sized else '').resolved()

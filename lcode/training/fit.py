@@ -80,7 +80,8 @@ def fit(scheme: Scheme, base_variables, images, labels=None, options: TrainingOp
       most 5,000).
     store: a `lcode.checkpoint.Store` or a directory to save to and to resume from; only the same training is resumed.
     reporter: told of the progress; None for lines at a terminal.
-    base_outputs: F's outputs f32[N, C] under 'train' and 'validation', where they are known already.
+    base_outputs: F's outputs f32[N, C] under 'train' and 'validation', where they are known already; under
+      'train copy 1' and so on those to the copies of the recipe.
     **changes: fields of the options, as in `fit(scheme, variables, x, epochs=5)`.
 
   Returns:
@@ -101,8 +102,9 @@ def fit(scheme: Scheme, base_variables, images, labels=None, options: TrainingOp
   check_reporter(reporter)
   ready = prepare(scheme, base_variables, images, labels, validation, with_changes(options, changes))
   options, devices, code = ready.options, ready.devices, scheme.code
-  outputs = {name: _outputs(scheme, base_variables, arrays, name, options, base_outputs)
-             for name, arrays in (('validation', ready.held_out), ('train', ready.training))
+  outputs = {name: _outputs(scheme, base_variables, arrays, name, copies, options, base_outputs)
+             for name, arrays, copies in (('validation', ready.held_out, 0), ('train', ready.training,
+                                                                              ready.recipe.copies))
              if name == 'validation' or ready.parts}
   first = options.preprocess(jnp.asarray(ready.training.images[:code.k]))
   params, model_state = jax.jit(scheme.init, static_argnums=2)(key_of(options.seed, INIT), first, ready.num_outputs,
@@ -126,10 +128,11 @@ def fit(scheme: Scheme, base_variables, images, labels=None, options: TrainingOp
   if not ready.parts:
     counts_of_all = evaluator(_over_decoders)
     params, epochs = _choose(scheme, params, lambda params: counts_of_all(params, model_state), ready.criterion), 0
+  augment = options.augment and not ready.recipe.copies  # F has answered each copy as it is
   tx = _only(ready.parts, ready.recipe.make_optimizer(epochs * ready.plan.steps), params)
   problem = Problem(
       lambda axis: make_objective(axis, 'parity_model' in ready.parts), evaluator(lambda objective: objective),
-      base_variables, splits.get('train', splits['validation']), make_fetch(options.preprocess, options.augment),
+      base_variables, splits.get('train', splits['validation']), make_fetch(options.preprocess, augment),
       code.k, ready.drop_last, sample)
   state = init_state(params, model_state, tx, seed_of(options.seed, STEPS))
   schedule = schedule_of(options, epochs, ready.plan.steps, devices, ready.criterion)
@@ -150,17 +153,20 @@ def _checked_known(base_outputs) -> dict:
   return base_outputs
 
 
-def _outputs(scheme, base_variables, arrays, name, options, known) -> np.ndarray:
-  """F's outputs f32[N, C] on a split, finite ones."""
-  if name in known:
-    outputs = known[name]
-    if not hasattr(outputs, 'dtype') or np.ndim(outputs) != 2 or len(outputs) != len(arrays):
-      raise InputError(f'base_outputs[{name!r}] is {kind(outputs)} for {len(arrays)} queries: give F\'s outputs '
-                       f'f32[{len(arrays)}, C].')
-  else:
-    outputs = apply_in_batches(scheme.base_apply, base_variables, arrays.images, options.preprocess)
-  check_outputs({'train': 'training'}.get(name, name), outputs)
-  return outputs
+def _outputs(scheme, base_variables, arrays, name, copies, options, known) -> np.ndarray:
+  """F's outputs f32[N, C] on a split and its copies, finite ones."""
+  parts, names = [], [name, *(f'{name} copy {i + 1}' for i in range(copies))]
+  for part, images in zip(names, np.split(np.asarray(arrays.images), copies + 1)):
+    if part in known:
+      outputs = known[part]
+      if not hasattr(outputs, 'dtype') or np.ndim(outputs) != 2 or len(outputs) != len(images):
+        raise InputError(f'base_outputs[{part!r}] is {kind(outputs)} for {len(images)} queries: give F\'s outputs '
+                         f'f32[{len(images)}, C].')
+    else:
+      outputs = apply_in_batches(scheme.base_apply, base_variables, images, options.preprocess)
+    check_outputs({'train': 'training'}.get(part, part), outputs)
+    parts.append(outputs)
+  return np.concatenate(parts) if copies else parts[0]
 
 
 def _put(arrays: Arrays, outputs, devices) -> dict:

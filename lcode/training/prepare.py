@@ -10,10 +10,11 @@ import numpy as np
 import optax
 
 from lcode.coding.base import output_shape_of
+from lcode.coding.black_box import black_box_of
 from lcode.coding.checks import shown
 from lcode.coding.scheme import Scheme, parts_to_train
 from lcode.coding.units import stack_units
-from lcode.data import Arrays, Plan, plan_batches
+from lcode.data import Arrays, Plan, plan_batches, shifted
 from lcode.errors import InputError
 from lcode.training.devices import check_batch
 from lcode.training.inputs import check_labels, devices_to_ask, split_arrays
@@ -26,7 +27,7 @@ class Prepared(NamedTuple):
   """What `fit` needs to know beside the scheme and F.
 
   Attributes:
-    training, held_out: the splits.
+    training, held_out: the splits, that for training with the recipe's copies after the queries themselves.
     options: with the recipe's epochs and batch size filled in.
     recipe: the recipe.
     devices: where it runs.
@@ -72,6 +73,7 @@ def prepare(scheme: Scheme, base_variables, images, labels, validation, options:
   _check_together(scheme, shapes, base_variables, queries, num_outputs)
   parts = parts_to_train(scheme, shapes[0], options.train_parts)
   recipe = _recipe_of(options.recipe, parts, scheme)
+  training = _with_copies(scheme, training, recipe.copies) if parts else training
   options, plan, drop_last = _resolved(options, recipe, len(training), k, 'parity_model' in parts and bool(shapes[1]))
   _check_steps(options.epochs, plan.steps)
   if parts and not isinstance(tx := recipe.make_optimizer(options.epochs * plan.steps), optax.GradientTransformation):
@@ -82,6 +84,16 @@ def prepare(scheme: Scheme, base_variables, images, labels, validation, options:
   no_classes = num_outputs == 1 or options.loss == 'mse_base' and labels is None
   criterion = 'loss' if no_classes else 'reconstruction_accuracy'
   return Prepared(training, held_out, options, recipe, devices, parts, num_outputs, plan, drop_last, criterion)
+
+
+def _with_copies(scheme: Scheme, arrays: Arrays, copies: int) -> Arrays:
+  if not copies:
+    return arrays
+  if (box := black_box_of(scheme.base_apply)) and box.recorded:
+    raise InputError(f'the recipe asks F {copies} shifted copies of each query, and recorded answers hold none to '
+                     'those: use a recipe without copies, or give F as a function.')
+  images = np.concatenate([arrays.images, *(shifted(np.asarray(arrays.images), i + 1) for i in range(copies))])
+  return Arrays(images, None if arrays.labels is None else np.tile(arrays.labels, copies + 1))
 
 
 def _check_together(scheme, shapes, base_variables, queries, num_outputs):

@@ -17,6 +17,8 @@ class Recipe:
     batch_size: k -> groups per batch, over all devices.
     epochs: data set name -> epochs, '' for any other.
     least_steps: how many steps it needs to get anywhere: small data sets that are not named get more epochs.
+    copies: how many more times the training queries are taken, shifted by some pixels (`lcode.data.shifted`), each time
+      anew; F answers these too, and an epoch is over all of them.
 
   Raises:
     InputError: if something is not a function, or a number of epochs, steps or groups not a whole one.
@@ -30,6 +32,7 @@ class Recipe:
   batch_size: Callable[[int], int]
   epochs: dict[str, int]
   least_steps: int = 0
+  copies: int = 0
 
   def __post_init__(self):
     for name in ('make_optimizer', 'batch_size'):
@@ -40,6 +43,7 @@ class Recipe:
       raise InputError(f'epochs={self.epochs!r} of a recipe is not allowed: give a dictionary from data set names to '
                        'epochs, with \'\' for any other.')
     whole('least_steps', self.least_steps, 0)
+    whole('copies', self.copies, 0)
     for name, epochs in self.epochs.items():
       whole(f'epochs[{name!r}] of a recipe', epochs)
     whole('batch_size(2) of a recipe', self.batch_size(2))
@@ -76,6 +80,9 @@ RECIPES = {
     # Backups and default answers, groups of one, and bundles: as many queries a step, however many make a group.
     'distil': Recipe(lambda steps: _one_cycle(steps, 5e-3), lambda k: max(128 // k, 1),
                      {'digits': 150, 'spoken_digit': 80, '': 20}, 1500),
+    # The same over four times the queries, in a fourth of the epochs: where students have seen too little of F.
+    'distil_shifted': Recipe(lambda steps: _one_cycle(steps, 3e-3), lambda k: max(128 // k, 1),
+                             {'digits': 38, 'spoken_digit': 20, '': 5}, 1500, copies=3),
 }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lcode import data
-from lcode.data import datasets
+from lcode.data import cache, datasets
 from lcode.errors import InputError
 
 
@@ -82,17 +82,33 @@ def test_decoded_arrays_are_cached_and_a_damaged_cache_is_read_again(tmp_path, m
     return {'x': np.arange(1000, dtype=np.uint8)}
 
   for _ in range(2):
-    np.testing.assert_array_equal(datasets._cached('t-1', read)['x'], read_value())
+    np.testing.assert_array_equal(cache.cached('t-1', read)['x'], read_value())
   assert len(calls) == 1
   path = tmp_path / 'data' / 't-1.npz'
   content = bytearray(path.read_bytes())
   content[600] ^= 1
   path.write_bytes(content)
-  np.testing.assert_array_equal(datasets._cached('t-1', read)['x'], read_value())
+  np.testing.assert_array_equal(cache.cached('t-1', read)['x'], read_value())
   assert len(calls) == 2
-  datasets._cached('t-2', read)
+  cache.cached('t-2', read)
   assert len(calls) == 3
   assert not [p for p in path.parent.iterdir() if p.suffix != '.npz']
+
+
+def test_what_is_quick_to_make_is_not_kept_and_what_is_not_right_is_made_again(tmp_path, monkeypatch):
+  monkeypatch.setenv('LCODE_CACHE', str(tmp_path))
+  cache.cached('quick', lambda: {'x': read_value()}, 'answers', least_seconds=60)
+  assert not list(tmp_path.rglob('*.npz'))
+  cache.cached('kept', lambda: {'x': read_value()}, 'answers')
+  assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob('*.npz')] == ['answers/kept.npz']
+
+  def other():
+    return {'x': read_value() + np.uint8(1)}
+
+  kept = cache.cached('kept', other, 'answers', right=lambda arrays: len(arrays['x']) == 1000)
+  np.testing.assert_array_equal(kept['x'], read_value())
+  for right in (lambda arrays: False, None):  # made again, and from then on what is kept
+    np.testing.assert_array_equal(cache.cached('kept', other, 'answers', right=right)['x'], other()['x'])
 
 
 def read_value():
@@ -102,7 +118,7 @@ def read_value():
 def test_no_writable_cache_is_no_trouble(monkeypatch, tmp_path):
   (tmp_path / 'file').write_text('')
   monkeypatch.setenv('LCODE_CACHE', str(tmp_path / 'file' / 'cache'))
-  np.testing.assert_array_equal(datasets._cached('t-1', lambda: {'x': read_value()})['x'], read_value())
+  np.testing.assert_array_equal(cache.cached('t-1', lambda: {'x': read_value()})['x'], read_value())
 
 
 def test_unknown_data_set_names_the_known_ones():

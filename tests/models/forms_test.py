@@ -15,7 +15,8 @@ from lcode.models.backup import make_backup
 from lcode.models.forms import default_form, FORMS, make_form, make_parity_network
 from lcode.models.mlp import MLP
 from lcode.models.resnet import ResNet
-from lcode.models.small import convolves, half_shape, LowResolution, multiply_adds_of, SmallCNN
+from lcode.models.small import (convolves, fine_multiply_adds, half_shape, LowResolution, multiply_adds_of,
+                                SmallCNN)
 from lcode.models.student import make_student, make_tile_student, start_from
 from lcode.runs import records
 from lcode.runs.configs import CodeConfig
@@ -35,6 +36,7 @@ def xla_multiply_adds(model, shape):
 
 @pytest.mark.parametrize('form, base, shape, least', [
     ('dense', 'mlp', (28, 28, 1), 0.8), ('resolution', 'mlp', (28, 28, 1), 0.8), ('cnn', 'mlp', (28, 28, 1), 0.5),
+    ('fine', 'mlp', (14, 14, 1), 0.5), ('fine', 'resnet20', (16, 16, 3), 0.8),
     ('blocks', 'resnet20', (32, 32, 3), 0.6), ('resolution', 'resnet20', (32, 32, 3), 0.5)])
 def test_a_form_is_as_large_as_its_budget_by_the_count_of_xla(form, base, shape, least):
   """XLA adds biases, ReLU, norms and means to the products, and leaves out those with padding."""
@@ -44,6 +46,21 @@ def test_a_form_is_as_large_as_its_budget_by_the_count_of_xla(form, base, shape,
     small = make_form(form, model, shape, 10, budget)
     assert least < xla_multiply_adds(small, shape) / budget < 1.06
     assert multiply_adds_of(small, shape) <= budget
+
+
+@pytest.mark.parametrize('shape', [(14, 14, 1), (11, 9, 1), (3, 2, 3), (1, 1, 1), (32, 32, 3)])
+def test_a_fine_cnn_is_the_widest_within_its_budget_and_keeps_every_pixel(shape):
+  budget = 200_000 if shape[0] < 32 else 5_000_000
+  network = make_form('fine', None, shape, 10, budget)
+  assert multiply_adds_of(network, shape) == fine_multiply_adds(shape, 10, network.width) <= budget
+  assert multiply_adds_of(network.clone(width=network.width + 1), shape) > budget
+  x = jnp.zeros((1, *shape))
+  params = network.init(jax.random.key(0), x)['params']
+  sizes = [params[f'Conv_{i}']['kernel'].shape[-1] for i in range(len(params) - 2)]
+  assert sizes == [network.width * 2**i for i in range(len(sizes))]
+  assert params['Dense_0']['kernel'].shape[0] <= 16 * sizes[-1]  # what the dense layers see is 4x4 pixels or less
+  sides = [-(-side // 2**(len(sizes) - 1)) for side in shape[:2]]  # every convolution but the first halves the sides
+  assert params['Dense_0']['kernel'].shape[0] == sides[0] * sides[1] * sizes[-1]
 
 
 @pytest.mark.parametrize('name, shape', [('mlp', (28, 28, 1)), ('lenet5', (28, 28, 1)), ('resnet18', (28, 28, 1)),

@@ -183,10 +183,22 @@ def test_rows_that_cannot_be_are_left_out_with_the_reason(base_dir, tmp_path, ca
   assert 'berrut, k=500, r=1: left out: k=500 is larger than the 137 examples of the validation split' in said
 
 
+def test_students_of_a_named_work_take_it_at_every_k():
+  what = comparison.Comparison('digits', 'mlp', ('mosaic', 'bundle', 'backup', 'nercc'), (2, 4), (1,),
+                               backup_work=(0.5,), form='dense', student_work=0.25)
+  over = comparison.Over('', 1000.0, comparison.config_of, None, None)
+  sizes = {(scheme, k): config.multiply_adds for scheme, k, _, config in what.rows(over)}
+  assert sizes == {('mosaic', 2): 250, ('mosaic', 4): 250, ('bundle', 2): 250, ('bundle', 4): 250,
+                   ('backup-0.5', 2): 500, ('backup-0.5', 4): 500, ('nercc', 2): None, ('nercc', 4): None}
+  of_f = dataclasses.replace(what, student_work=None, form='')
+  assert {config.multiply_adds for scheme, *_, config in of_f.rows(over) if scheme in ('mosaic', 'bundle')} == {None}
+
+
 @pytest.mark.parametrize('change, words', [
     ({'schemes': FREE}, "'nonsense' is no scheme"), ({'schemes': ()}, r'schemes=\(\) leaves nothing to compare'),
     ({'ks': (0,)}, 'ks=0 is not allowed'), ({'rs': (1.5,)}, 'rs=1.5 is not allowed'),
-    ({'seeds': (-1,)}, 'seeds=-1'), ({'backup_work': (-0.1,)}, 'backup_work=-0.1')])
+    ({'seeds': (-1,)}, 'seeds=-1'), ({'backup_work': (-0.1,)}, 'backup_work=-0.1'),
+    ({'student_work': 0.0}, 'student_work=0.0')])
 def test_what_cannot_be_compared_is_a_sentence(change, words):
   fine = {'dataset': 'digits', 'base_model': 'mlp', 'schemes': ('nercc',), 'ks': (2,), 'rs': (1,)}
   with pytest.raises(InputError, match=words):

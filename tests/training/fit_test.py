@@ -106,7 +106,7 @@ def test_bad_requests_are_sentences(problem):
   scheme = lcode.make_scheme(lcode.Code(2, 1), apply)
   with pytest.raises(lcode.InputError, match='k=70 is larger than the split of 60'):
     lcode.fit(lcode.make_scheme(lcode.Code(70, 1), apply), variables, x)
-  with pytest.raises(lcode.InputError, match='distil, features, onecycle'):
+  with pytest.raises(lcode.InputError, match='distil, distil_shifted, features, onecycle'):
     lcode.fit(scheme, variables, x, recipe='slow')
   with pytest.raises(lcode.InputError, match='599 labels for 600 queries'):
     lcode.fit(scheme, variables, x, np.zeros(599, int))
