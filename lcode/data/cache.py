@@ -23,8 +23,8 @@ def cache_is_writable() -> bool:
     return False
 
 
-def cached(key: str, read: Callable, kind: str = 'data', least_seconds: float = 0, right: Callable | None = None
-           ) -> dict[str, np.ndarray]:
+def cached(key: str, read: Callable, kind: str = 'data', least_seconds: float = 0,
+           right: Callable | None = None) -> dict[str, np.ndarray]:
   """`read()`, kept as an .npz (its CRCs checked on reading) in the cache; without a writable cache, just `read()`.
 
   Args:
