@@ -71,8 +71,7 @@ def define_comparison_flags() -> None:
     flags.DEFINE_list('schemes', ['all'], 'all, or some of: ' + ', '.join(
         f'{name} ({preset.source})' if preset.source else name for name, preset in PRESETS.items()))
     flags.DEFINE_list('backup_work', ['0.05', '0.2'], 'multiply-adds of the backups, relative to an inference by F')
-    flags.DEFINE_float('student_work', None, 'the same of the students of bundles and mosaics; default: 1/k of F\'s '
-                       'time, by work')
+    flags.DEFINE_float('student_work', None, 'the same of students, of bundles and mosaics; default: 1/k by time')
     flags.DEFINE_string('form', '', f'of the small networks: {", ".join(FORMS)}; default: of F\'s kind')
 
 
@@ -110,9 +109,8 @@ def scheme_from_flags(default: str = 'mosaic', **others) -> dict:
   fields = {name: getattr(preset, name) for name in (*PARTS, 'loss', 'recipe')}
   fields |= {name: FLAGS[name].value for name in PARTS if FLAGS[name].value is not None}
   fields |= {name: value for name, value in others.items() if value is not None}
-  k, r = FLAGS.k, FLAGS.r
-  if preset.per_query:  # each query for itself, whatever k is
-    k, r = 1, r if preset.copies else 1
+  # Of a preset that answers each query for itself, k does not matter.
+  k, r = (1, FLAGS.r if preset.copies else 1) if preset.per_query else (FLAGS.k, FLAGS.r)
   return fields | {'k': k, 'r': r, 'multiply_adds': FLAGS.multiply_adds, 'form': FLAGS.form}
 
 
