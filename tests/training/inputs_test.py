@@ -39,7 +39,7 @@ def scheme_over(base_apply=linear, k=2, **parts):
     ((), {'epochs': 1.5}, 'epochs=1.5 is not allowed: it must be a whole number of at least 1'),
     ((), {'epochs': 0}, 'epochs=0'), ((), {'seed': -1}, 'seed=-1'), ((), {'batch_size': 0}, 'batch_size=0'),
     ((), {'epoch': 3}, "unknown option 'epoch'.*epochs"), ((), {'loss': 'l1'}, 'kl_base, mse_base, xent_label'),
-    ((), {'recipe': 'slow'}, 'distil, features, onecycle'), ((), {'train_parts': 'decoder'}, "'decoder' is no tuple"),
+    ((), {'recipe': 'slow'}, 'distil_shifted, features'), ((), {'train_parts': 'decoder'}, "'decoder' is no tuple"),
     ((), {'train_parts': ('decoders',)}, "unknown part to train 'decoders'"),
     ((), {'train_parts': ('parity_model',)}, 'parity model of this scheme has nothing to train'),
     ((), {'scenarios': np.ones((2, 4), bool)}, r'bool\[2, 4\] are no erasure patterns of a \(2, 1\) code'),

@@ -120,7 +120,7 @@ def test_what_has_no_student_is_a_sentence():
 
 
 def test_a_mosaic_of_digits_learns_and_loads(tmp_path):
-  config = config_of('mosaic', 4, 1, 'digits', 'mlp', 0, 60, 0)
+  config = config_of('mosaic', 4, 1, 'digits', 'mlp', 0, 60)
   trained = train_code(config, str(tmp_path), None, RunOptions(devices=1))
   record = trained.record  # 16 of 64 pixels for each; sums keep about half at k = 4
   assert record['degraded_accuracy'] > 0.85 and 0.6 < record['worker_work'] * 4 < 1.05

@@ -20,7 +20,7 @@ def base_dir(tmp_path_factory):
 @pytest.fixture(scope='session')
 def bundle(base_dir):
   path = base_dir.parent / 'bundle'
-  return path, train_code(config_of('bundle', 3, 1, 'digits', 'mlp', 0, 5, 0), str(path), str(base_dir), ONE)
+  return path, train_code(config_of('bundle', 3, 1, 'digits', 'mlp', 0, 5), str(path), str(base_dir), ONE)
 
 
 @pytest.fixture(scope='session')
