@@ -42,12 +42,13 @@ def _dense(model, shape, num_outputs, multiply_adds):
   return dense_network(shape, num_outputs, int(multiply_adds))
 
 
-def _cnn(model, shape, num_outputs, multiply_adds):
-  return cnn_network(shape, num_outputs, int(multiply_adds)) or _dense(model, shape, num_outputs, multiply_adds)
+def _or_dense(network: Callable) -> Callable:
+  """What makes a network, or a dense one where it makes none."""
 
+  def make(model, shape, num_outputs, multiply_adds):
+    return network(shape, num_outputs, int(multiply_adds)) or _dense(model, shape, num_outputs, multiply_adds)
 
-def _fine(model, shape, num_outputs, multiply_adds):
-  return fine_network(shape, num_outputs, int(multiply_adds)) or _dense(model, shape, num_outputs, multiply_adds)
+  return make
 
 
 def _blocks(model, shape, num_outputs, multiply_adds):
@@ -81,9 +82,9 @@ def _own_kind(model, shape, multiply_adds):
 FORMS = {
     'dense': Form('two hidden layers, the second half as wide', _dense, 0.7),
     'cnn': Form('3x3 convolutions of stride 2 and a dense layer; over queries that are no images of 16x16 pixels or '
-                'more, and where no channel fits, dense', _cnn),
+                'more, and where no channel fits, dense', _or_dense(cnn_network)),
     'fine': Form('3x3 convolutions, the first of stride 1, the others of stride 2, and a dense layer; over queries '
-                 'that are no images, and where no channel fits, dense', _fine),
+                 'that are no images, and where no channel fits, dense', _or_dense(fine_network)),
     'blocks': Form('F with fewer residual blocks, and channels where that is not enough: ResNets, and VGG by channels '
                    'alone', _blocks),
     'resolution': Form('over images, of learned means of 2x2 pixels: of ResNets F itself, or less of it, else dense',

@@ -124,9 +124,7 @@ def cnn_multiply_adds(image_shape, num_outputs: int, width: int, hidden: int) ->
 def dense_network(image_shape, num_outputs: int, multiply_adds: int) -> MLP | None:
   """The widest d -> width -> width / 2 -> C of at most `multiply_adds` for a query; None if none fits."""
   image_shape, num_outputs, multiply_adds = _checked(image_shape, num_outputs, multiply_adds)
-  # The work grows with the width: the widest within the budget is found by halving.
-  width = bisect.bisect_right(range(1, multiply_adds + 1), multiply_adds,
-                              key=lambda width: mlp_multiply_adds(image_shape, num_outputs, width))
+  width = _widest(mlp_multiply_adds, image_shape, num_outputs, multiply_adds)
   return MLP(num_outputs, (width, max(width // 2, 1))) if width else None
 
 
@@ -159,8 +157,7 @@ def fine_network(image_shape, num_outputs: int, multiply_adds: int) -> FineCNN |
   image_shape, num_outputs, multiply_adds = _checked(image_shape, num_outputs, multiply_adds)
   if len(image_shape) != 3:
     return None
-  width = bisect.bisect_right(range(1, multiply_adds + 1), multiply_adds,
-                              key=lambda width: fine_multiply_adds(image_shape, num_outputs, width))
+  width = _widest(fine_multiply_adds, image_shape, num_outputs, multiply_adds)
   return FineCNN(num_outputs, width) if width else None
 
 
@@ -215,6 +212,12 @@ def _convolutions(image_shape) -> int:
 
 def _fine_convolutions(image_shape) -> int:
   return 1 + max(1, math.ceil(math.log2(max(image_shape[:2]) / FINE_SIDE)))
+
+
+def _widest(work_of, image_shape, num_outputs, multiply_adds) -> int:
+  """The largest width within the budget, 0 for none: the work grows with it, so that it is found by halving."""
+  return bisect.bisect_right(range(1, multiply_adds + 1), multiply_adds,
+                             key=lambda width: work_of(image_shape, num_outputs, width))
 
 
 def _checked(image_shape, num_outputs, multiply_adds):

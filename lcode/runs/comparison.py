@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import numbers
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -72,7 +73,7 @@ class Comparison:
     for work in self.backup_work:
       if not work >= 0:
         raise InputError(f'backup_work={work!r} is not allowed: give 0 or more, relative to an inference by F.')
-    if self.student_work is not None and not self.student_work > 0:
+    if self.student_work is not None and not (isinstance(self.student_work, numbers.Real) and self.student_work > 0):
       raise InputError(f'student_work={self.student_work!r} is not allowed: give more than 0, relative to an inference '
                        'by F, or None.')
     check_form(self.form)

@@ -102,10 +102,10 @@ def fit(scheme: Scheme, base_variables, images, labels=None, options: TrainingOp
   check_reporter(reporter)
   ready = prepare(scheme, base_variables, images, labels, validation, with_changes(options, changes))
   options, devices, code = ready.options, ready.devices, scheme.code
-  outputs = {name: _outputs(scheme, base_variables, arrays, name, copies, options, base_outputs)
-             for name, arrays, copies in (('validation', ready.held_out, 0), ('train', ready.training,
-                                                                              ready.recipe.copies))
-             if name == 'validation' or ready.parts}
+  outputs = {'validation': _outputs(scheme, base_variables, ready.held_out, 'validation', 0, options, base_outputs)}
+  if ready.parts:
+    outputs['train'] = _outputs(scheme, base_variables, ready.training, 'train', ready.recipe.copies, options,
+                                base_outputs)
   first = options.preprocess(jnp.asarray(ready.training.images[:code.k]))
   params, model_state = jax.jit(scheme.init, static_argnums=2)(key_of(options.seed, INIT), first, ready.num_outputs,
                                                                base_variables)

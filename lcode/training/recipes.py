@@ -80,7 +80,7 @@ RECIPES = {
     # Backups and default answers, groups of one, and bundles: as many queries a step, however many make a group.
     'distil': Recipe(lambda steps: _one_cycle(steps, 5e-3), lambda k: max(128 // k, 1),
                      {'digits': 150, 'spoken_digit': 80, '': 20}, 1500),
-    # The same over four times the queries, in a fourth of the epochs: where students have seen too little of F.
+    # The same over four times the queries, in a fourth of the epochs: students get nearer to F's answers.
     'distil_shifted': Recipe(lambda steps: _one_cycle(steps, 3e-3), lambda k: max(128 // k, 1),
                              {'digits': 38, 'spoken_digit': 20, '': 5}, 1500, copies=3),
 }

@@ -198,7 +198,7 @@ def test_students_of_a_named_work_take_it_at_every_k():
     ({'schemes': FREE}, "'nonsense' is no scheme"), ({'schemes': ()}, r'schemes=\(\) leaves nothing to compare'),
     ({'ks': (0,)}, 'ks=0 is not allowed'), ({'rs': (1.5,)}, 'rs=1.5 is not allowed'),
     ({'seeds': (-1,)}, 'seeds=-1'), ({'backup_work': (-0.1,)}, 'backup_work=-0.1'),
-    ({'student_work': 0.0}, 'student_work=0.0')])
+    ({'student_work': 0.0}, 'student_work=0.0'), ({'student_work': 'all'}, "student_work='all'")])
 def test_what_cannot_be_compared_is_a_sentence(change, words):
   fine = {'dataset': 'digits', 'base_model': 'mlp', 'schemes': ('nercc',), 'ks': (2,), 'rs': (1,)}
   with pytest.raises(InputError, match=words):

@@ -58,6 +58,8 @@ def test_training_with_copies_is_training_on_the_longer_arrays(problem, recipe):
     expected = lcode.fit(scheme, variables, longer, long_labels, recipe=recipe[1], validation=(held_out, None))
     jax.tree.map(np.testing.assert_array_equal, got.params, expected.params)
     assert got.result.steps_per_epoch == -(-3 * 60 // 64)
+  cropped = lcode.fit(scheme, variables, x, y, recipe=recipe[0], validation=(held_out, None), augment=True)
+  jax.tree.map(np.testing.assert_array_equal, cropped.params, expected.params)  # F has answered the copies as they are
   known = {name: np.asarray(apply(variables, arrays)) for name, arrays in (
       ('train', x), ('train copy 1', data.shifted(x, 1)), ('validation', held_out))}  # F is asked for what is not
   got = lcode.fit(scheme, variables, x, y, recipe=recipe[0], validation=(held_out, None), base_outputs=known)
