@@ -9,6 +9,7 @@ import gc
 import logging
 import math
 import time
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ from lcode.serving.policy import Policy
 from lcode.serving.served import Served
 
 _log = logging.getLogger('lcode')
+_serving = weakref.WeakSet()  # the open services of this process: the last to close thaws what the first froze
 
 
 class Service(Crew):
@@ -100,7 +102,7 @@ class Service(Crew):
   async def start(self) -> None:
     """Starts the workers, and returns when all are compiled and ready; raises what their model raises.
 
-    What this process holds by then is taken out of garbage collection until the service closes (`gc.freeze`).
+    What this process holds by then is taken out of garbage collection until its last service closes (`gc.freeze`).
     """
     self.loop, self.began = asyncio.get_running_loop(), time.perf_counter()
     self.policy, self.cluster = Policy(self.options), self.cluster or Cluster()
@@ -115,6 +117,7 @@ class Service(Crew):
     except BaseException:
       self._release()
       raise
+    _serving.add(self)
     gc.freeze()  # with JAX loaded, a full collection stops all queries for more than 0.1 s
     self.open = True
 
@@ -133,7 +136,9 @@ class Service(Crew):
       task.cancel()
     await asyncio.gather(*self.tasks, return_exceptions=True)
     self._release()
-    gc.unfreeze()
+    _serving.discard(self)
+    if not _serving:
+      gc.unfreeze()
 
   @property
   def ready(self) -> bool:
