@@ -152,13 +152,16 @@ def best_suite() -> list[Row]:
 
 
 def _mosaics(dataset: str, model: str, k: int, r: int, seed: int) -> list[Row]:
-  """Students of a dense F's kind; over ResNets fine CNNs, and over ResNet-18 F itself at the lower resolution, too."""
+  """Students of F's kind; over ResNet-18 fine CNNs; of both, to compare with, the other in a few rows."""
   if model == 'mlp':
     return [Row(dataset, model, 'mosaic', k, r, seed)]
   fine = Row(dataset, model, 'mosaic', k, r, seed, _epochs(dataset, model, 'mosaic'), 'distil_shifted', form='fine',
              student_work=FINE_WORK.get(model))
+  if model == 'resnet20':
+    own = dataclasses.replace(fine, form='blocks')
+    return [own, fine] if k in (3, 4, 5, 8, 10) and r == 1 else [own]
   itself = Row(dataset, model, 'mosaic', k, r, seed, 3)
-  return [fine, itself] if (dataset, model) == ('fashion_mnist', 'resnet18') and k in (2, 4, 8) and r == 1 else [fine]
+  return [fine, itself] if dataset == 'fashion_mnist' and k in (2, 4, 8) and r == 1 else [fine]
 
 
 def _epochs(dataset: str, model: str, scheme: str) -> int | None:
