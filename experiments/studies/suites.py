@@ -143,8 +143,10 @@ def best_suite() -> list[Row]:
   for dataset, model in models:
     if dataset != 'cifar10':
       codes = [(2, 1), (3, 1), (5, 1), (4, 2)] if model == 'mlp' else [(2, 1)]
-      rows += [Row(dataset, model, 'learned-features', k, r, 0, _epochs(dataset, model, 'learned-features'), None,
-                   *known.get((dataset, model, k, r), (None, ''))) for k, r in codes]
+      for k, r in codes:  # at k = 5, three times the recipe's epochs were better on validation data
+        epochs = 60 if (dataset, k) == ('fashion_mnist', 5) else _epochs(dataset, model, 'learned-features')
+        rows += [Row(dataset, model, 'learned-features', k, r, 0, epochs, None,
+                     *known.get((dataset, model, k, r), (None, '')))]
   for dataset, model in models:  # the rival: a query's answer by a small network at the frontend, whatever k
     rows += [Row(dataset, model, 'backup', 2, epochs=_epochs(dataset, model, 'backup'), backup_work=work, form=form)
              for form in (('', 'cnn') if model == 'mlp' else ('',)) for work in BACKUPS]
