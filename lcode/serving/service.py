@@ -30,7 +30,7 @@ from lcode.serving.policy import Policy
 from lcode.serving.served import Served
 
 _log = logging.getLogger('lcode')
-_serving = weakref.WeakSet()  # the open services of this process: the last to close thaws what the first froze
+_serving = weakref.WeakSet()  # the open services of this process: the last to close thaws what they froze
 
 
 class Service(Crew):
